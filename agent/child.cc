@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#include "agent/child.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+
+namespace boxo {
+
+namespace {
+
+/// In the child, between fork and exec: only async-signal-safe calls.
+[[noreturn]] void become(char* const* argv, const rlimit& descriptors, int go, int failure) {
+  char byte = 0;
+  // End of file instead of a byte: the agent died first.
+  if (::read(go, &byte, 1) != 1) ::_exit(125);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::signal(SIGPIPE, SIG_DFL);
+  ::setrlimit(RLIMIT_NOFILE, &descriptors);
+  ::execvp(argv[0], argv);
+  const int code = errno;
+  (void)!::write(failure, &code, sizeof code);
+  ::_exit(code == ENOENT ? 127 : 126);
+}
+
+int shell_status(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
+
+}  // namespace
+
+Result<Child> Child::fork_held(const std::vector<std::string>& command, const rlimit& descriptors) {
+  std::vector<char*> argv;
+  for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  int go[2];
+  int failure[2];
+  if (::pipe2(go, O_CLOEXEC) != 0) return errno_error("pipe");
+  Fd go_read(go[0]);
+  Fd go_write(go[1]);
+  if (::pipe2(failure, O_CLOEXEC) != 0) return errno_error("pipe");
+  Fd failure_read(failure[0]);
+  Fd failure_write(failure[1]);
+  const pid_t pid = ::fork();
+  if (pid < 0) return errno_error("cannot start " + command[0]);
+  if (pid == 0) {
+    ::close(go[1]);  // else it would never see the end of file
+    become(argv.data(), descriptors, go[0], failure[1]);
+  }
+  return Child(pid, std::move(go_write), std::move(failure_read));
+}
+
+Result<> Child::release() {
+  const char byte = 1;
+  (void)!::write(go_.get(), &byte, 1);
+  go_.reset();
+  int code = 0;
+  ssize_t n = 0;
+  do n = ::read(failure_.get(), &code, sizeof code);
+  while (n < 0 && errno == EINTR);
+  failure_.reset();
+  if (n != sizeof code) return {};
+  wait();
+  return errno_error("cannot execute", "give a program that exists and may be executed", code);
+}
+
+void Child::signal(int number) const {
+  if (!status_) ::kill(pid_, number);
+}
+
+std::optional<int> Child::ended() {
+  int status = 0;
+  if (!status_ && ::waitpid(pid_, &status, WNOHANG) == pid_) status_ = shell_status(status);
+  return status_;
+}
+
+int Child::wait() {
+  int status = 0;
+  while (!status_) {
+    if (::waitpid(pid_, &status, 0) == pid_) status_ = shell_status(status);
+    else if (errno != EINTR) status_ = 125;
+  }
+  return *status_;
+}
+
+}  // namespace boxo

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#include "agent/http.h"
+
+#include <microhttpd.h>
+#include <netdb.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string_view>
+#include <thread>
+
+#include "collectors/fd.h"
+#include "collectors/thread.h"
+
+namespace boxo {
+
+namespace {
+
+// Scrapers are few. What is above, or says nothing for so long, is somebody else's mistake and must not cost memory.
+constexpr unsigned kMaxConnections = 64;
+constexpr unsigned kIdleSeconds = 10;
+constexpr std::size_t kConnectionMemory = 8192;  // the request's head and ours
+
+struct Address {
+  std::string host;
+  std::string port;
+  bool ipv6 = false;
+};
+
+Result<Address> parse(const std::string& text) {
+  const Error wrong{"not an address and port", "write ADDR:PORT, such as 127.0.0.1:9559 or [::1]:9559"};
+  const auto colon = text.rfind(':');
+  if (colon == std::string::npos) return wrong;
+  Address address{text.substr(0, colon), text.substr(colon + 1)};
+  if (address.host.size() >= 2 && address.host.front() == '[' && address.host.back() == ']') {
+    address.host = address.host.substr(1, address.host.size() - 2);
+    address.ipv6 = true;
+  } else if (address.host.find(':') != std::string::npos) {
+    return wrong;
+  }
+  const bool digits = !address.port.empty() && address.port.size() <= 5 &&
+                      address.port.find_first_not_of("0123456789") == std::string::npos;
+  if (!digits || std::stoi(address.port) > 65535) return wrong;
+  if (address.host == "localhost") address.host = "127.0.0.1";
+  return address;
+}
+
+Result<Fd> listen_on(const Address& address) {
+  addrinfo hints{};
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_family = address.ipv6 ? AF_INET6 : AF_INET;
+  addrinfo* found = nullptr;
+  const char* host = address.host.empty() ? nullptr : address.host.c_str();
+  if (const int code = ::getaddrinfo(host, address.port.c_str(), &hints, &found); code != 0)
+    return Error{"not an IP address: " + address.host, "give a numeric address"};
+  Fd fd(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const int on = 1;
+  const int off = 0;
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  // [::] means every address, IPv4 too, whatever net.ipv6.bindv6only says.
+  if (address.ipv6) ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+  const bool listens = fd && ::bind(fd.get(), found->ai_addr, found->ai_addrlen) == 0 && ::listen(fd.get(), 128) == 0;
+  const int code = errno;
+  ::freeaddrinfo(found);
+  if (listens) return fd;
+  return errno_error("cannot listen",
+                     code == EADDRINUSE ? "another program listens there; choose another port, or 0 for a free one"
+                                        : "choose another address or port",
+                     code);
+}
+
+int port_of(const Fd& fd) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size);
+  // sin_port and sin6_port are at the same place.
+  return ntohs(reinterpret_cast<const sockaddr_in*>(&address)->sin_port);
+}
+
+HttpResponse plain(int status, const char* text) {
+  return {.status = status, .body = std::make_shared<const std::string>(text)};
+}
+
+/// The body is sent from where it is; the response holds a reference until the client has all of it.
+MHD_Response* library_response(const HttpResponse& from) {
+  const std::string& body = *from.body;
+  auto* owner = new std::shared_ptr<const std::string>(from.body);
+  MHD_Response* to = MHD_create_response_from_buffer_with_free_callback_cls(
+      body.size(), const_cast<char*>(body.data()), [](void* held) { delete static_cast<std::shared_ptr<const std::string>*>(held); },
+      owner);
+  if (to == nullptr) {
+    delete owner;
+    return nullptr;
+  }
+  MHD_add_response_header(to, MHD_HTTP_HEADER_CONTENT_TYPE, from.content_type.c_str());
+  MHD_add_response_header(to, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+  if (from.status == MHD_HTTP_METHOD_NOT_ALLOWED) MHD_add_response_header(to, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+  return to;
+}
+
+}  // namespace
+
+struct HttpServer::Impl {
+  std::map<std::string, Handler> pages;
+  std::string url;
+  Fd listener;  // closed by the library, see listen()
+  Fd epoll;
+  Fd stop;
+  MHD_Daemon* daemon = nullptr;
+  std::thread thread;
+
+  ~Impl() {
+    if (thread.joinable()) {
+      const std::uint64_t one = 1;
+      (void)!::write(stop.get(), &one, sizeof one);
+      thread.join();
+    }
+    if (daemon != nullptr) MHD_stop_daemon(daemon);
+  }
+
+  HttpResponse respond(std::string_view path, std::string_view method) const {
+    if (method != "GET" && method != "HEAD") return plain(MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+    const auto page = pages.find(std::string(path));
+    return page == pages.end() ? plain(MHD_HTTP_NOT_FOUND, "no such page; see /\n") : page->second();
+  }
+
+  static MHD_Result handle(void* self, MHD_Connection* connection, const char* path, const char* method, const char*,
+                           const char*, std::size_t* body_size, void** seen) {
+    // Called once for the head, once for each part of a body, which nobody wants, and once at the end.
+    static char head;
+    if (*seen == nullptr) {
+      *seen = &head;
+      return MHD_YES;
+    }
+    if (*body_size != 0) {
+      *body_size = 0;
+      return MHD_YES;
+    }
+    const HttpResponse answer = static_cast<const Impl*>(self)->respond(path, method);
+    MHD_Response* response = library_response(answer);
+    if (response == nullptr) return MHD_NO;
+    const MHD_Result queued = MHD_queue_response(connection, static_cast<unsigned>(answer.status), response);
+    MHD_destroy_response(response);
+    return queued;
+  }
+
+  /// One thread serves all connections: nobody waits for a slow client.
+  void run() {
+    enter_unprivileged_thread("http");
+    while (true) {
+      MHD_UNSIGNED_LONG_LONG timeout = 0;
+      const int wait = MHD_get_timeout(daemon, &timeout) == MHD_YES
+                           ? static_cast<int>(std::min<MHD_UNSIGNED_LONG_LONG>(timeout, 1000 * kIdleSeconds))
+                           : -1;
+      epoll_event events[2];
+      const int n = ::epoll_wait(epoll.get(), events, 2, wait);
+      for (int i = 0; i < n; ++i)
+        if (events[i].data.fd == stop.get()) return;
+      MHD_run(daemon);
+    }
+  }
+
+  Result<> start() {
+    daemon = MHD_start_daemon(MHD_USE_EPOLL, 0, nullptr, nullptr, &Impl::handle, this, MHD_OPTION_LISTEN_SOCKET,
+                              listener.get(), MHD_OPTION_CONNECTION_LIMIT, kMaxConnections,
+                              MHD_OPTION_CONNECTION_TIMEOUT, kIdleSeconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                              kConnectionMemory, MHD_OPTION_END);
+    if (daemon == nullptr) return errno_error("the HTTP server does not start");
+    listener.release();  // MHD_stop_daemon closes it
+    const MHD_DaemonInfo* info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    epoll = Fd(::epoll_create1(EPOLL_CLOEXEC));
+    stop = Fd(::eventfd(0, EFD_CLOEXEC));
+    if (info == nullptr || !epoll || !stop) return errno_error("the HTTP server does not start");
+    for (const int fd : {info->epoll_fd, stop.get()}) {
+      epoll_event event{};
+      event.events = EPOLLIN;
+      event.data.fd = fd;
+      if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+        return errno_error("the HTTP server does not start");
+    }
+    thread = std::thread([this] { run(); });
+    return {};
+  }
+};
+
+HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+HttpServer::~HttpServer() = default;
+
+const std::string& HttpServer::url() const { return impl_->url; }
+
+Result<std::unique_ptr<HttpServer>> HttpServer::listen(const std::string& text, std::map<std::string, Handler> pages) {
+  const auto address = parse(text);
+  if (!address) return address.error();
+  auto listener = listen_on(*address);
+  if (!listener) return listener.error();
+
+  auto impl = std::make_unique<Impl>();
+  impl->pages = std::move(pages);
+  impl->listener = std::move(*listener);
+  const std::string host = address->ipv6 ? "[" + address->host + "]" : address->host;
+  impl->url = "http://" + (host.empty() ? "0.0.0.0" : host) + ":" + std::to_string(port_of(impl->listener));
+  if (auto started = impl->start(); !started) return started.error();
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+}  // namespace boxo

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/* Keeps the set of the target's processes right between two ticks, and the store of their threads. */
+#include "hist.h"
+#include "watch.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+PROBE = {.help = "which processes and threads belong to the target, followed through fork and exit"};
+
+/* The agent's pid namespace, set by user space before load. */
+const volatile u32 agent_pidns = 0;
+
+static __always_inline void remember_thread(struct watched *w, struct task_struct *task)
+{
+	struct thread thread = {.run_delay = task->sched_info.run_delay};
+
+	if (task_storage) {
+		if (!bpf_task_storage_get(&threads, task, &thread, BPF_LOCAL_STORAGE_GET_F_CREATE))
+			w->full++;
+		return;
+	}
+	u32 tid = task->pid;
+
+	if (bpf_map_update_elem(&threads_by_tid, &tid, &thread, BPF_NOEXIST) == -7 /* E2BIG */)
+		w->full++;
+}
+
+SEC("tp_btf/sched_process_fork")
+int TIMED_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct watched *w = watching();
+	u32 tgid = child->tgid, born = MEMBER_BORN;
+
+	if (!w)
+		return 0;
+	if (!is_member(w, parent->tgid)) {
+		/* A pid that a member had and whose end was missed. */
+		if (tgid == (u32)child->pid && w->mark[tgid % WATCH_MARKS]) {
+			bpf_map_delete_elem(&members, &tgid);
+			if (w->main == tgid)
+				w->main = 0;
+		}
+		return 0;
+	}
+	if (tgid == (u32)child->pid) {
+		if (bpf_map_update_elem(&members, &tgid, &born, BPF_ANY))
+			w->full++;
+		w->mark[tgid % WATCH_MARKS] = 1;
+		w->forks++;
+	}
+	remember_thread(w, child);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int TIMED_PROG(on_exit, struct task_struct *task)
+{
+	struct watched *w = watching();
+	u32 tgid = task->tgid, tid = task->pid;
+
+	if (!w || !is_member(w, tgid))
+		return 0;
+	if (!task_storage)
+		bpf_map_delete_elem(&threads_by_tid, &tid);
+	if (task->signal->live.counter)
+		return 0;
+	/* The last thread. */
+	bpf_map_delete_elem(&members, &tgid);
+	if (w->main == tgid)
+		w->main = 0;
+	return 0;
+}
+
+/* Run by user space after it has added members: gives their threads a place in the store. */
+SEC("iter/task")
+int remember(struct bpf_iter__task *ctx)
+{
+	struct watched *w = watching();
+	struct task_struct *task = ctx->task;
+
+	if (w && task && is_member(w, task->tgid))
+		remember_thread(w, task);
+	return 0;
+}
+
+/* For an agent that is itself in a pid namespace: the pids that it sees, beside the ones that the kernel uses. */
+SEC("iter/task")
+int translate(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+
+	if (!task || task->pid != task->tgid)
+		return 0;
+	struct pid *pid = task->thread_pid;
+
+	if (!pid)
+		return 0;
+	u32 level = BPF_CORE_READ(pid, level);
+
+	for (u32 i = 0; i < 32 && i <= level; i++) {
+		struct upid upid = {};
+
+		bpf_core_read(&upid, bpf_core_type_size(struct upid), &pid->numbers[i]);
+		if (BPF_CORE_READ(upid.ns, ns.inum) != agent_pidns)
+			continue;
+		struct translation record = {.pid = upid.nr, .tgid = task->tgid};
+
+		bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+		return 0;
+	}
+	return 0;
+}

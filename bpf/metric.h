@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* What a probe says of itself: read by user space from the probe's object file. The one header of both sides. */
+#ifndef BOXO_BPF_METRIC_H
+#define BOXO_BPF_METRIC_H
+
+#include <linux/types.h>
+
+/* Histograms have exp2 buckets whose upper edges are inclusive, as Prometheus' `le` is:
+ * slot i counts values v with base * 2^(i-1) < v <= base * 2^i, slot 0 those up to base, the last one the rest. */
+#define HIST_EDGES 27
+
+struct hist {
+	__u64 sum;
+	__u64 slots[HIST_EDGES + 1];
+};
+
+enum metric_kind { METRIC_COUNTER, METRIC_HISTOGRAM };
+
+/* The unit of the values in the map. Nanoseconds are exported as seconds. */
+enum metric_unit { UNIT_NONE, UNIT_NANOSECONDS, UNIT_BYTES };
+
+/* One exported metric. Its values are the elements of a PERCPU_ARRAY: __u64 for a counter, struct hist for a
+ * histogram; one element for each combination of label values, the last label changing fastest. */
+struct metric {
+	char map[16];
+	char name[72];
+	char help[256];
+	char labels[48];  /* names, comma separated: "direction,result" */
+	char values[640]; /* values of each label, comma separated, labels by ';': "in,out;ok,refused" */
+	__u32 kind;
+	__u32 unit;
+	__u32 base;  /* upper edge of a histogram's first bucket, in the map's unit */
+	__u32 edges; /* how many edges it exports; what lies above is in the last bucket. At most HIST_EDGES */
+	__u32 first; /* index of the first element in the map */
+};
+
+/* What a probe's programs cost: the only element of its PERCPU_ARRAY `runs`. Every RUNS_SAMPLED-th run is timed. */
+#define RUNS_SAMPLED 256
+
+struct runs {
+	__u64 runs;
+	__u64 sampled;
+	__u64 sampled_ns;
+};
+
+/* What the probe is. */
+struct probe {
+	char help[256];
+	__u32 on_request; /* loaded only with --probe NAME */
+};
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Why a thread left the CPU, from its state and the system call it is in. No hook on system calls is needed: the
+ * number still lies in the registers that user space was left with. */
+#ifndef BOXO_BPF_OFFCPU_H
+#define BOXO_BPF_OFFCPU_H
+
+#include <asm/unistd.h>
+
+#include "core.h"
+
+#ifndef __NR_futex_waitv
+#define __NR_futex_waitv 449
+#endif
+#ifndef __NR_futex_wait
+#define __NR_futex_wait 455
+#endif
+
+enum {
+	OFFCPU_OTHER,
+	OFFCPU_BLOCK_IO,
+	OFFCPU_FSYNC,
+	OFFCPU_PAGE_FAULT,
+	OFFCPU_FUTEX,
+	OFFCPU_POLL,
+	OFFCPU_SOCKET,
+	OFFCPU_PIPE,
+	OFFCPU_SLEEP,
+	OFFCPU_CHILD,
+	OFFCPU_IO_URING,
+	OFFCPU_STOPPED,
+	OFFCPU_KERNEL,
+	OFFCPU_REASONS,
+	OFFCPU_RUNNABLE = OFFCPU_REASONS,
+	/* Only in the table below: the file behind the descriptor decides. */
+	OFFCPU_BY_FILE,
+};
+
+#define OFFCPU_REASON_NAMES                                                                                        \
+	"other,block_io,fsync,page_fault,futex,poll,socket,pipe,sleep,child,io_uring,stopped,kernel"
+
+static const u8 offcpu_by_syscall[512] = {
+	[__NR_fsync] = OFFCPU_FSYNC,
+	[__NR_fdatasync] = OFFCPU_FSYNC,
+	[__NR_sync] = OFFCPU_FSYNC,
+	[__NR_syncfs] = OFFCPU_FSYNC,
+	[__NR_sync_file_range] = OFFCPU_FSYNC,
+	[__NR_msync] = OFFCPU_FSYNC,
+	[__NR_futex] = OFFCPU_FUTEX,
+	[__NR_futex_waitv] = OFFCPU_FUTEX,
+	[__NR_futex_wait] = OFFCPU_FUTEX,
+	[__NR_epoll_pwait] = OFFCPU_POLL,
+	[__NR_epoll_pwait2] = OFFCPU_POLL,
+	[__NR_ppoll] = OFFCPU_POLL,
+	[__NR_pselect6] = OFFCPU_POLL,
+	[__NR_accept] = OFFCPU_SOCKET,
+	[__NR_accept4] = OFFCPU_SOCKET,
+	[__NR_connect] = OFFCPU_SOCKET,
+	[__NR_recvfrom] = OFFCPU_SOCKET,
+	[__NR_recvmsg] = OFFCPU_SOCKET,
+	[__NR_recvmmsg] = OFFCPU_SOCKET,
+	[__NR_sendto] = OFFCPU_SOCKET,
+	[__NR_sendmsg] = OFFCPU_SOCKET,
+	[__NR_sendmmsg] = OFFCPU_SOCKET,
+	[__NR_nanosleep] = OFFCPU_SLEEP,
+	[__NR_clock_nanosleep] = OFFCPU_SLEEP,
+	[__NR_wait4] = OFFCPU_CHILD,
+	[__NR_waitid] = OFFCPU_CHILD,
+	[__NR_io_uring_enter] = OFFCPU_IO_URING,
+	[__NR_read] = OFFCPU_BY_FILE,
+	[__NR_write] = OFFCPU_BY_FILE,
+	[__NR_readv] = OFFCPU_BY_FILE,
+	[__NR_writev] = OFFCPU_BY_FILE,
+	[__NR_splice] = OFFCPU_BY_FILE,
+	[__NR_sendfile] = OFFCPU_BY_FILE,
+#ifdef __NR_epoll_wait /* not on arm64, as all of these */
+	[__NR_epoll_wait] = OFFCPU_POLL,
+	[__NR_poll] = OFFCPU_POLL,
+	[__NR_select] = OFFCPU_POLL,
+#endif
+};
+
+#define TASK_UNINTERRUPTIBLE 2
+#define TASK_STOPPED_OR_TRACED (4 | 8)
+#define PF_IO_WORKER 0x10
+#define S_TYPE(mode) ((mode)&0170000)
+#define S_FIFO 0010000
+#define S_SOCKET 0140000
+
+static __always_inline u32 state_of(struct task_struct *task)
+{
+	if (bpf_core_field_exists(task->__state))
+		return task->__state;
+	struct task_struct___before_5_14 *old = (void *)task;
+
+	return old->state;
+}
+
+/* The registers of the task's last entry into the kernel. */
+static __always_inline struct pt_regs *user_regs(struct task_struct *task)
+{
+	/* Since 5.15 (dd6e10fbd9fb). */
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
+		return (struct pt_regs *)bpf_task_pt_regs(task);
+	/* Both architectures have stacks of 16 KiB and left no padding at the top then. */
+	return (struct pt_regs *)((char *)task->stack + 16384 - bpf_core_type_size(struct pt_regs));
+}
+
+static __always_inline u32 offcpu_by_file(struct task_struct *task, u32 fd)
+{
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files = BPF_CORE_READ(table, fd);
+	struct file *file = NULL;
+
+	if (fd >= BPF_CORE_READ(table, max_fds))
+		return OFFCPU_OTHER;
+	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+
+	u32 type = S_TYPE(BPF_CORE_READ(file, f_inode, i_mode));
+
+	return type == S_SOCKET ? OFFCPU_SOCKET : type == S_FIFO ? OFFCPU_PIPE : OFFCPU_OTHER;
+}
+
+static __always_inline u32 offcpu_reason(struct task_struct *task, u32 state)
+{
+	struct pt_regs *regs = user_regs(task);
+	bool io = BPF_CORE_READ_BITFIELD(task, in_iowait);
+	long nr;
+	u32 fd;
+
+	if (state & TASK_STOPPED_OR_TRACED)
+		return OFFCPU_STOPPED;
+	if (task->flags & PF_IO_WORKER)
+		return io ? OFFCPU_BLOCK_IO : OFFCPU_IO_URING;
+#if defined(__TARGET_ARCH_x86)
+	nr = BPF_CORE_READ(regs, orig_ax);
+	fd = BPF_CORE_READ(regs, di);
+#else
+	nr = BPF_CORE_READ(regs, syscallno);
+	fd = BPF_CORE_READ(regs, regs[0]);
+#endif
+	if (nr < 0) /* not in a system call: an exception, which is a page fault if it waits */
+		return OFFCPU_PAGE_FAULT;
+
+	u32 reason = nr < (long)sizeof(offcpu_by_syscall) ? offcpu_by_syscall[nr & 511] : OFFCPU_OTHER;
+
+	if (reason == OFFCPU_FSYNC)
+		return reason;
+	if (io)
+		return OFFCPU_BLOCK_IO;
+	if (state & TASK_UNINTERRUPTIBLE)
+		return OFFCPU_KERNEL;
+	return reason == OFFCPU_BY_FILE ? offcpu_by_file(task, fd) : reason;
+}
+
+#endif

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/* Run-queue latency and off-CPU time from one hook. The scheduler keeps in sched_info when a task was queued and how
+ * long it has waited in all, so no wakeup hook is needed: half the cost for everybody, on every switch of the host. */
+#include "hist.h"
+#include "offcpu.h"
+#include "watch.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+HISTOGRAMS(runqueue, 1);
+HISTOGRAMS(offcpu, OFFCPU_REASONS);
+
+PROBE = {.help = "run-queue latency and off-CPU time by reason, at every context switch"};
+
+METRICS = {
+	{
+		.map = "runqueue",
+		.name = "boxo_resource_runqueue_latency_seconds",
+		.help = "How long threads of the target were runnable until they were on a CPU.",
+		.kind = METRIC_HISTOGRAM,
+		.unit = UNIT_NANOSECONDS,
+		.base = 1000,
+		.edges = 24,
+	},
+	{
+		.map = "offcpu",
+		.name = "boxo_resource_offcpu_seconds",
+		.help = "How long threads of the target were blocked until they were runnable again, by what they waited for.",
+		.labels = "reason",
+		.values = OFFCPU_REASON_NAMES,
+		.kind = METRIC_HISTOGRAM,
+		.unit = UNIT_NANOSECONDS,
+		.base = 1000,
+		.edges = 27,
+	},
+};
+
+/* The clock that sched_info uses; the scheduler has just updated it. Reached through the task, because the address of
+ * the symbol `runqueues` is known only to kernels with CONFIG_KALLSYMS_ALL. */
+static __always_inline u64 rq_clock(struct task_struct *task)
+{
+	return task->se.cfs_rq->rq->clock;
+}
+
+static __always_inline u64 since(u64 now, u64 then)
+{
+	return now > then ? now - then : 0;
+}
+
+static __always_inline void leaves(struct task_struct *task, struct thread *thread, bool preempt, u64 now)
+{
+	u32 state = state_of(task);
+
+	thread->out_at = now;
+	thread->run_delay = task->sched_info.run_delay;
+	/* Preempted, or given up the CPU by sched_yield: it stays runnable whatever its state says. */
+	thread->reason = preempt || !state ? OFFCPU_RUNNABLE : offcpu_reason(task, state);
+}
+
+static __always_inline void arrives(struct task_struct *task, struct thread *thread, u64 now)
+{
+	u64 away = since(now, thread->out_at);
+
+	if (thread->out_at && thread->reason == OFFCPU_RUNNABLE) {
+		observe(&runqueue, 0, away, 1000);
+		return;
+	}
+	/* run_delay grows by a part of the wait when a waiting task is moved to another CPU's queue. */
+	u64 queued = task->sched_info.last_queued;
+	u64 waited = task->sched_info.run_delay - thread->run_delay + (queued ? since(now, queued) : 0);
+
+	observe(&runqueue, 0, waited, 1000);
+	if (thread->out_at && thread->reason < OFFCPU_REASONS)
+		observe(&offcpu, thread->reason, since(away, waited), 1000);
+}
+
+SEC("tp_btf/sched_switch")
+int TIMED_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+	struct watched *w = watching();
+
+	if (!w)
+		return 0;
+	if (is_member(w, prev->tgid)) {
+		struct thread *thread = thread_of(prev);
+
+		if (thread)
+			leaves(prev, thread, preempt, rq_clock(prev));
+	}
+	if (is_member(w, next->tgid)) {
+		struct thread *thread = thread_of(next);
+
+		if (thread)
+			arrives(next, thread, rq_clock(next));
+	}
+	return 0;
+}

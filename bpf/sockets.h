@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* The kernel's sockets, as far as the probes read them. */
+#ifndef BOXO_BPF_SOCKETS_H
+#define BOXO_BPF_SOCKETS_H
+
+#include "core.h"
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct net {
+	struct ns_common ns;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+struct sock_common {
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	unsigned short skc_num;
+	possible_net_t skc_net;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	int sk_err;
+	unsigned short sk_type;
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+
+struct file___socket {
+	void *private_data;
+};
+
+#pragma clang attribute pop
+
+/* Not relocated: the verifier wants a constant place in the context. */
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	unsigned int fd;
+	struct file *file;
+};
+
+enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT, TCP_SYN_RECV, TCP_CLOSE = 7, TCP_LISTEN = 10 };
+
+#define AF_INET 2
+#define AF_INET6 10
+#define SOCK_STREAM 1
+#define SOCK_DGRAM 2
+
+/* A port in a network namespace. */
+struct port {
+	u64 net;
+	u32 number;
+	u32 pad;
+};
+
+static __always_inline struct port port_of(const struct sock *sk)
+{
+	struct port port = {
+		.net = (u64)BPF_CORE_READ(sk, __sk_common.skc_net.net),
+		.number = BPF_CORE_READ(sk, __sk_common.skc_num),
+	};
+
+	return port;
+}
+
+/* The internet socket that an open file is; NULL if it is none. */
+static __always_inline struct sock *sock_of(struct file *file)
+{
+	if ((BPF_CORE_READ(file, f_inode, i_mode) & 0170000) != 0140000)
+		return NULL;
+	struct socket *socket = BPF_CORE_READ((struct file___socket *)file, private_data);
+	struct sock *sk = BPF_CORE_READ(socket, sk);
+	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+
+	return family == AF_INET || family == AF_INET6 ? sk : NULL;
+}
+
+#endif

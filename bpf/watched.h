@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* What user space and the probes share about the target. */
+#ifndef BOXO_BPF_WATCHED_H
+#define BOXO_BPF_WATCHED_H
+
+#include <linux/types.h>
+
+#define WATCH_MARKS 4096
+#define MEMBERS_MAX 4096
+
+/* Process ids are those of the initial pid namespace. */
+struct watched {
+	__u32 main;  /* the main process of the target, 0 if there is none */
+	__u32 forks; /* how many members the kernel has added by itself */
+	__u64 full;  /* how often `members` or the store of threads was full */
+	__u64 cgroup; /* id of the target's cgroup if that is what is watched, else 0 */
+	__u64 attached_at; /* CLOCK_MONOTONIC ns: when probes that are attached for windows were attached last */
+	/* mark[tgid % WATCH_MARKS] is set for every member: a cheap no for nearly everybody else. Bytes, because setting
+	 * one needs no atomic operation (which BPF has only since 5.12). */
+	__u8 mark[WATCH_MARKS];
+};
+
+/* Values of the map `members`. */
+enum member_of {
+	MEMBER_TOLD = 1, /* user space said so */
+	MEMBER_BORN = 2, /* forked by a member since user space last looked */
+	MEMBER_SEEN = 3, /* the same, and user space has looked once without finding it in the target */
+};
+
+/* One record of the iterator `translate`: a process as the agent numbers it and as the kernel does. */
+struct translation {
+	__u32 pid;
+	__u32 tgid;
+};
+
+#endif

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#include "collectors/host/group_limits.h"
+
+#include <algorithm>
+
+#include "collectors/host/text.h"
+
+namespace boxo::host {
+
+namespace {
+
+// Version 1 writes "no limit" as the highest multiple of the page size below 2^63.
+constexpr std::uint64_t kUnlimited = std::uint64_t{1} << 62;
+
+}  // namespace
+
+std::optional<std::uint64_t> number_in(const Dir& group, const char* file) {
+  auto text = group.read(file, 4096);
+  return text ? to_number(*text) : std::nullopt;
+}
+
+std::optional<GroupMemory> group_memory(int version, const Dir& group) {
+  const auto usage = number_in(group, version == 2 ? "memory.current" : "memory.usage_in_bytes");
+  auto stat = group.read("memory.stat", 65536);
+  if (!usage || !stat) return std::nullopt;
+  const auto droppable = number_of(*stat, version == 2 ? "inactive_file " : "total_inactive_file ");
+  if (!droppable) return std::nullopt;
+  return GroupMemory{*usage, *usage - std::min(*usage, *droppable),
+                     number_in(group, version == 2 ? "memory.peak" : "memory.max_usage_in_bytes")};
+}
+
+std::optional<std::uint64_t> memory_limit(int version, const Dir& group) {
+  const auto limit = number_in(group, version == 2 ? "memory.max" : "memory.limit_in_bytes");
+  return limit && *limit < kUnlimited ? limit : std::nullopt;
+}
+
+std::optional<double> cpu_limit(int version, const Dir& group) {
+  std::optional<std::uint64_t> quota;
+  std::optional<std::uint64_t> period;
+  if (version == 2) {
+    auto text = group.read("cpu.max", 4096);
+    if (!text) return std::nullopt;
+    std::string_view rest = *text;
+    quota = to_number(next_word(rest));
+    period = to_number(next_word(rest));
+  } else {
+    quota = number_in(group, "cpu.cfs_quota_us");
+    period = number_in(group, "cpu.cfs_period_us");
+  }
+  if (!quota || !period || *period == 0) return std::nullopt;
+  return static_cast<double>(*quota) / static_cast<double>(*period);
+}
+
+}  // namespace boxo::host

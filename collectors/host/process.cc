@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// CPU time, page faults and I/O of the target's processes, from /proc/PID/stat and /proc/PID/io.
+#include <time.h>
+#include <unistd.h>
+
+#include <optional>
+
+#include "collectors/collector.h"
+#include "collectors/host/procps.h"
+#include "collectors/host/reading.h"
+#include "collectors/host/text.h"
+#include "collectors/host/tree_totals.h"
+
+namespace boxo {
+
+extern const CollectorInfo process_collector;
+
+namespace host {
+namespace {
+
+constexpr Metric kCpuSeconds{
+    "boxo_resource_cpu_seconds_total",
+    MetricType::kCounter,
+    "seconds",
+    "mode",
+    Source::kProc,
+    "CPU time of the target's processes and of the children they waited for, by mode."};
+constexpr Metric kCpuPercent{"boxo_resource_cpu_usage_percent",
+                             MetricType::kGauge,
+                             "percent",
+                             "",
+                             Source::kProc,
+                             "CPU time over the last interval, in percent of one CPU."};
+constexpr Metric kFaults{"boxo_resource_page_faults_total",
+                         MetricType::kCounter,
+                         "",
+                         "type",
+                         Source::kProc,
+                         "Page faults: minor ones found the page in memory, major ones read it from a disk."};
+constexpr Metric kDiskRead{"boxo_resource_disk_read_bytes_total",
+                           MetricType::kCounter,
+                           "bytes",
+                           "",
+                           Source::kProc,
+                           "Bytes that the target caused to be read from block devices."};
+constexpr Metric kDiskWrite{
+    "boxo_resource_disk_write_bytes_total",
+    MetricType::kCounter,
+    "bytes",
+    "",
+    Source::kProc,
+    "Bytes that the target caused to be written to block devices, counted when a page becomes dirty. What "
+    "was cut off "
+    "or deleted before it was written is in boxo_resource_disk_cancelled_write_bytes_total."};
+constexpr Metric kDiskCancelled{"boxo_resource_disk_cancelled_write_bytes_total",
+                                MetricType::kCounter,
+                                "bytes",
+                                "",
+                                Source::kProc,
+                                "Bytes counted in boxo_resource_disk_write_bytes_total that never reached a "
+                                "device because the target cut off or "
+                                "deleted the file before."};
+constexpr Metric kIoBytes{"boxo_resource_io_bytes_total",
+                          MetricType::kCounter,
+                          "bytes",
+                          "operation",
+                          Source::kProc,
+                          "Bytes that went through read and write system calls of every kind of descriptor, "
+                          "page cache, pipes and sockets included."};
+constexpr Metric kIoCalls{
+    "boxo_resource_io_syscalls_total", MetricType::kCounter, "", "operation", Source::kProc,
+    "Read and write system calls."};
+constexpr Metric kStartTime{"boxo_resource_start_time_seconds",
+                            MetricType::kGauge,
+                            "seconds",
+                            "",
+                            Source::kProc,
+                            "When the target's main process started, in seconds since 1970."};
+constexpr Metric kOomScoreAdj{
+    "boxo_resource_oom_score_adj",
+    MetricType::kGauge,
+    "",
+    "",
+    Source::kProc,
+    "Bias of the out-of-memory killer towards the target's main process, -1000 to 1000."};
+constexpr Metric kAll[] = {kCpuSeconds,    kCpuPercent, kFaults,  kDiskRead,  kDiskWrite,
+                           kDiskCancelled, kIoBytes,    kIoCalls, kStartTime, kOomScoreAdj};
+
+enum Counter {
+  kUser,
+  kSystem,
+  kMinor,
+  kMajor,
+  kRead,
+  kWritten,
+  kCancelled,
+  kReadAll,
+  kWrittenAll,
+  kReads,
+  kWrites
+};
+constexpr std::size_t kCounters = kWrites + 1;
+using Totals = TreeTotals<kCounters>;
+
+double seconds_of(clockid_t clock) {
+  timespec now{};
+  ::clock_gettime(clock, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+/// The lines of /proc/PID/io into the values they count; false if one is missing.
+bool parse_io(std::string_view text, Totals::Values& values) {
+  constexpr std::pair<std::string_view, Counter> kLines[] = {{"rchar:", kReadAll},
+                                                             {"wchar:", kWrittenAll},
+                                                             {"syscr:", kReads},
+                                                             {"syscw:", kWrites},
+                                                             {"read_bytes:", kRead},
+                                                             {"write_bytes:", kWritten},
+                                                             {"cancelled_write_bytes:", kCancelled}};
+  for (const auto& [key, counter] : kLines) {
+    const auto number = number_of(text, key);
+    if (!number) return false;
+    values[counter] = *number;
+  }
+  return true;
+}
+
+class ProcessCollector final : public Collector {
+ public:
+  explicit ProcessCollector(const Target& target)
+      : target_(target), ticks_(static_cast<double>(::sysconf(_SC_CLK_TCK))) {}
+
+  Result<> collect(Snapshot& out) override {
+    if (!procps_) {
+      auto opened = Procps::open();
+      if (!opened) return opened.error();
+      procps_.emplace(std::move(*opened));
+    }
+    const auto& processes = target_.processes();
+    auto times = procps_->times(processes);
+    const double now = seconds_of(CLOCK_MONOTONIC);
+    if (!times) return times.error();
+
+    io_trouble_.clear();
+    for (auto it = processes.rbegin(); it != processes.rend(); ++it)
+      if (const auto found = times->find(it->id); found != times->end()) update(*it, found->second);
+    totals_.finish();
+    ever_ = ever_ || !times->empty();
+
+    if (ever_) add_counters(out);
+    if (processes.empty()) {
+      for (const Metric& metric : {kCpuPercent, kStartTime, kOomScoreAdj}) out.absent(metric.name, kNoTarget);
+      last_.reset();
+      return {};
+    }
+    add_usage(out, now);
+    add_main(out);
+    return {};
+  }
+
+  std::vector<Capability> check() override {
+    return {{"cpu", ever_, ever_ ? "/proc/PID/stat by libproc2" : kNoTarget},
+            {"io", ever_ && io_trouble_.empty(),
+             !ever_                ? kNoTarget
+             : io_trouble_.empty() ? "/proc/PID/io"
+                                   : io_trouble_}};
+  }
+
+ private:
+  void update(const Process& process, const ProcessTimes& times) {
+    Totals::Reading reading{times.minor_faults + times.reaped_minor_faults, times.reaped_minor_faults,
+                            totals_.last(process.id)};
+    if (auto text = process.proc.read("io"); !text) {
+      if (!ended(process, text.error()) && io_trouble_.empty()) io_trouble_ = reason(text.error());
+    } else if (parse_io(*text, reading.values)) {
+      io_seen_ = true;
+    } else if (io_trouble_.empty()) {
+      io_trouble_ = "io: not of the known form";
+    }
+    reading.values[kUser] = times.user_ticks + times.reaped_user_ticks;
+    reading.values[kSystem] = times.system_ticks + times.reaped_system_ticks;
+    reading.values[kMinor] = reading.faults;
+    reading.values[kMajor] = times.major_faults + times.reaped_major_faults;
+    totals_.update(process.id, process.parent, reading);
+  }
+
+  void add_counters(Snapshot& out) {
+    const auto& total = totals_.total();
+    const auto value = [&total](Counter counter) { return static_cast<double>(total[counter]); };
+    out.add(kCpuSeconds, value(kUser) / ticks_, {{"mode", "user"}});
+    out.add(kCpuSeconds, value(kSystem) / ticks_, {{"mode", "system"}});
+    out.add(kFaults, value(kMinor), {{"type", "minor"}});
+    out.add(kFaults, value(kMajor), {{"type", "major"}});
+    // A sum that lacks one of the processes would be untrue, so one that cannot be read hides the whole.
+    if (!io_trouble_.empty()) {
+      for (const Metric& metric : {kDiskRead, kDiskWrite, kDiskCancelled, kIoBytes, kIoCalls})
+        out.absent(metric.name, io_trouble_);
+      return;
+    }
+    if (!io_seen_) return;
+    out.add(kDiskRead, value(kRead));
+    out.add(kDiskWrite, value(kWritten));
+    out.add(kDiskCancelled, value(kCancelled));
+    out.add(kIoBytes, value(kReadAll), {{"operation", "read"}});
+    out.add(kIoBytes, value(kWrittenAll), {{"operation", "write"}});
+    out.add(kIoCalls, value(kReads), {{"operation", "read"}});
+    out.add(kIoCalls, value(kWrites), {{"operation", "write"}});
+  }
+
+  void add_usage(Snapshot& out, double now) {
+    const auto& total = totals_.total();
+    const double used = static_cast<double>(total[kUser] + total[kSystem]) / ticks_;
+    if (last_ && now > last_->at)
+      out.add(kCpuPercent, 100 * (used - last_->used) / (now - last_->at));
+    else
+      out.absent(kCpuPercent.name, kFirstReading);
+    last_ = Usage{used, now};
+  }
+
+  void add_main(Snapshot& out) {
+    const Process* main = target_.main();
+    if (main == nullptr) return;
+    // Kept for as long as the process lives: computed anew it would move with every step of the clock.
+    if (main->id != started_) {
+      started_ = main->id;
+      started_at_ = seconds_of(CLOCK_REALTIME) - seconds_of(CLOCK_BOOTTIME) +
+                    static_cast<double>(main->id.start_ticks) / ticks_;
+    }
+    out.add(kStartTime, started_at_);
+    auto text = main->proc.read("oom_score_adj");
+    if (!text) return out.absent(kOomScoreAdj.name, reason(text.error()));
+    std::string_view rest = *text;
+    std::string_view word = next_word(rest);
+    const bool negative = word.starts_with('-');
+    if (negative) word.remove_prefix(1);
+    const auto number = to_number(word);
+    if (!number) return out.absent(kOomScoreAdj.name, "oom_score_adj: not a number");
+    out.add(kOomScoreAdj, negative ? -static_cast<double>(*number) : static_cast<double>(*number));
+  }
+
+  struct Usage {
+    double used = 0;
+    double at = 0;
+  };
+
+  const Target& target_;
+  const double ticks_;
+  std::optional<Procps> procps_;
+  Totals totals_;
+  std::optional<Usage> last_;
+  ProcessId started_;
+  double started_at_ = 0;
+  bool ever_ = false;
+  bool io_seen_ = false;
+  std::string io_trouble_;
+};
+
+}  // namespace
+}  // namespace host
+
+const CollectorInfo process_collector{
+    "process", "CPU time, page faults and I/O of the target's processes",
+    [] { return std::span<const Metric>(host::kAll); },
+    [](const Target& target, const CollectorOptions&) -> std::unique_ptr<Collector> {
+      return std::make_unique<host::ProcessCollector>(target);
+    }};
+
+}  // namespace boxo

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#include "collectors/host/procps.h"
+
+#include <libproc2/pids.h>
+
+#include <algorithm>
+#include <array>
+#include <span>
+
+namespace boxo::host {
+
+namespace {
+
+// The library refuses longer lists of pids in one call.
+constexpr std::size_t kAtOnce = 200;
+
+enum TimesItem {
+  kPid,
+  kStart,
+  kUser,
+  kSystem,
+  kUserAll,
+  kSystemAll,
+  kMinor,
+  kMajor,
+  kMinorAll,
+  kMajorAll,
+  kTimesItems
+};
+constexpr std::array<pids_item, kTimesItems> kTimes = {
+    PIDS_ID_PID,        PIDS_TICS_BEGAN, PIDS_TICS_USER, PIDS_TICS_SYSTEM, PIDS_TICS_USER_C,
+    PIDS_TICS_SYSTEM_C, PIDS_FLT_MIN,    PIDS_FLT_MAJ,   PIDS_FLT_MIN_C,   PIDS_FLT_MAJ_C};
+
+enum MemoryItem { kResident = 2, kAnonymous, kFile, kShared, kSwapped, kMapped, kMemoryItems };
+constexpr std::array<pids_item, kMemoryItems> kMemory = {
+    PIDS_ID_PID,      PIDS_TICS_BEGAN,    PIDS_VM_RSS,  PIDS_VM_RSS_ANON,
+    PIDS_VM_RSS_FILE, PIDS_VM_RSS_SHARED, PIDS_VM_SWAP, PIDS_VM_SIZE};
+
+class Info {
+ public:
+  Info() = default;
+  ~Info() {
+    if (info_ != nullptr) procps_pids_unref(&info_);
+  }
+  Info(const Info&) = delete;
+  Info& operator=(const Info&) = delete;
+  Info(Info&&) = delete;
+  Info& operator=(Info&&) = delete;
+
+  Result<> open(std::span<const pids_item> items) {
+    std::vector<pids_item> list(items.begin(), items.end());
+    const int error = procps_pids_new(&info_, list.data(), static_cast<int>(list.size()));
+    if (error < 0) return errno_error("libproc2", "is /proc mounted?", -error);
+    return {};
+  }
+
+  /// Calls each(id, results) for every process that is still the one that was asked for.
+  template <class Each>
+  Result<> select(const std::vector<Process>& processes, Each each) {
+    for (std::size_t end = processes.size(); end > 0; end -= std::min(end, kAtOnce)) {
+      const std::size_t begin = end - std::min(end, kAtOnce);
+      pids_.clear();
+      wanted_.clear();
+      for (std::size_t i = end; i > begin; --i) {
+        pids_.push_back(static_cast<unsigned>(processes[i - 1].id.pid));
+        wanted_.push_back(processes[i - 1].id);
+      }
+      std::sort(wanted_.begin(), wanted_.end());
+      errno = 0;
+      const pids_fetch* fetched =
+          procps_pids_select(info_, pids_.data(), static_cast<int>(pids_.size()), PIDS_SELECT_PID);
+      if (fetched == nullptr) return errno_error("libproc2");
+      for (int i = 0; i < fetched->counts->total; ++i) {
+        const pids_result* found = fetched->stacks[i]->head;
+        const ProcessId id{found[kPid].result.s_int, found[kStart].result.ull_int};
+        if (std::binary_search(wanted_.begin(), wanted_.end(), id)) each(id, found);
+      }
+    }
+    return {};
+  }
+
+ private:
+  pids_info* info_ = nullptr;
+  std::vector<unsigned> pids_;
+  std::vector<ProcessId> wanted_;
+};
+
+}  // namespace
+
+struct Procps::Impl {
+  Info times;
+  Info memory;
+};
+
+Procps::Procps(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Procps::Procps(Procps&&) noexcept = default;
+Procps& Procps::operator=(Procps&&) noexcept = default;
+Procps::~Procps() = default;
+
+Result<Procps> Procps::open() {
+  auto impl = std::make_unique<Impl>();
+  if (auto done = impl->times.open(kTimes); !done) return done.error();
+  if (auto done = impl->memory.open(kMemory); !done) return done.error();
+  return Procps(std::move(impl));
+}
+
+Result<std::map<ProcessId, ProcessTimes>> Procps::times(const std::vector<Process>& processes) {
+  std::map<ProcessId, ProcessTimes> all;
+  auto done = impl_->times.select(processes, [&all](const ProcessId& id, const pids_result* found) {
+    ProcessTimes& one = all[id];
+    one.user_ticks = found[kUser].result.ull_int;
+    one.system_ticks = found[kSystem].result.ull_int;
+    one.minor_faults = found[kMinor].result.ul_int;
+    one.major_faults = found[kMajor].result.ul_int;
+    // The library's "…_C" values are own and children's together.
+    one.reaped_user_ticks = found[kUserAll].result.ull_int - one.user_ticks;
+    one.reaped_system_ticks = found[kSystemAll].result.ull_int - one.system_ticks;
+    one.reaped_minor_faults = found[kMinorAll].result.ul_int - one.minor_faults;
+    one.reaped_major_faults = found[kMajorAll].result.ul_int - one.major_faults;
+  });
+  if (!done) return done.error();
+  return all;
+}
+
+Result<std::map<ProcessId, ProcessMemory>> Procps::memory(const std::vector<Process>& processes) {
+  std::map<ProcessId, ProcessMemory> all;
+  auto done = impl_->memory.select(processes, [&all](const ProcessId& id, const pids_result* found) {
+    const auto bytes = [found](MemoryItem item) { return std::uint64_t{found[item].result.ul_int} * 1024; };
+    all[id] = {bytes(kResident), bytes(kAnonymous), bytes(kFile),
+               bytes(kShared),   bytes(kSwapped),   bytes(kMapped)};
+  });
+  if (!done) return done.error();
+  return all;
+}
+
+}  // namespace boxo::host

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#include "collectors/host/thread_table.h"
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "collectors/host/listing.h"
+#include "collectors/host/reading.h"
+#include "collectors/host/text.h"
+
+namespace boxo::host {
+
+namespace {
+
+constexpr std::size_t kLargestStatus = 16384;
+
+/// How many descriptors may be kept: a quarter of what the agent may have.
+std::size_t descriptor_budget() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  return static_cast<std::size_t>(std::min<rlim_t>(limit.rlim_cur, 1 << 16)) / 4;
+}
+
+/// How many threads the process has by its task directory, without listing it: one link for each, beside the
+/// two that every directory has.
+std::size_t thread_count(const Dir& tasks) {
+  struct stat info {};
+  if (::fstat(tasks.fd(), &info) != 0 || info.st_nlink < 2) return 0;
+  return static_cast<std::size_t>(info.st_nlink) - 2;
+}
+
+}  // namespace
+
+std::size_t thread_state(char letter) {
+  switch (letter) {
+    case 'S':
+      return 1;
+    case 'D':
+    case 'K':
+      return 2;
+    case 'T':
+    case 't':
+      return 3;
+    case 'Z':
+    case 'X':
+    case 'x':
+      return 4;
+    case 'I':
+    case 'P':
+      return 5;
+    default:  // R, and W of old kernels (waking)
+      return 0;
+  }
+}
+
+std::size_t ThreadTable::size() const {
+  std::size_t count = 0;
+  for (const auto n : by_state_) count += n;
+  return count;
+}
+
+void ThreadTable::update(const std::vector<Process>& processes) {
+  ++round_;
+  budget_ = descriptor_budget();
+  trouble_.clear();
+  by_state_ = {};
+  for (const Process& process : processes) {
+    Member& member = members_[process.id];
+    member.seen = round_;
+    update(process, member);
+    for (const Thread& thread : member.threads)
+      if (thread.state != 0) ++by_state_[thread_state(thread.state)];
+  }
+  std::erase_if(members_, [this](const auto& entry) {
+    if (entry.second.seen == round_) return false;
+    for (const Thread& thread : entry.second.threads) kept_ -= thread.schedstat ? 1 : 0;
+    return true;
+  });
+}
+
+void ThreadTable::update(const Process& process, Member& member) {
+  if (!member.tasks) {
+    auto tasks = process.proc.dir("task");
+    if (!tasks) {
+      if (!ended(process, tasks.error())) trouble_ = reason(tasks.error());
+      member.threads.clear();
+      return;
+    }
+    member.tasks = std::move(*tasks);
+  }
+  const auto refresh = [&](Thread& thread) {
+    const Look look = look_at_schedstat(member, thread);
+    if (look == Look::kEnded) return false;
+    const bool waits =
+        thread.state != 0 && thread_state(thread.state) != 0 && thread_state(thread.state) != 2;
+    if (look == Look::kUnchanged && waits && member.threads.size() > kLookAtEach) return true;
+    return look_at_status(process, member, thread);
+  };
+  std::erase_if(member.threads, [&](Thread& thread) {
+    if (refresh(thread)) return false;
+    kept_ -= thread.schedstat ? 1 : 0;
+    return true;
+  });
+  if (thread_count(member.tasks) == member.threads.size()) return;
+
+  const std::size_t known = member.threads.size();
+  list(process, member);
+  for (std::size_t i = known; i < member.threads.size(); ++i)
+    if (!refresh(member.threads[i])) member.threads[i].state = 0;
+  std::erase_if(member.threads, [&](const Thread& thread) {
+    if (thread.state != 0) return false;
+    kept_ -= thread.schedstat ? 1 : 0;
+    return true;
+  });
+  std::sort(member.threads.begin(), member.threads.end(),
+            [](const Thread& a, const Thread& b) { return a.tid < b.tid; });
+}
+
+/// Adds the threads that are not known yet behind those that are.
+void ThreadTable::list(const Process& process, Member& member) {
+  const auto known = static_cast<std::ptrdiff_t>(member.threads.size());
+  auto done = list_numbers(member.tasks, [&member, known](std::uint32_t tid) {
+    const auto end = member.threads.begin() + known;
+    const auto at = std::lower_bound(member.threads.begin(), end, static_cast<pid_t>(tid),
+                                     [](const Thread& thread, pid_t value) { return thread.tid < value; });
+    if (at != end && at->tid == static_cast<pid_t>(tid)) return;
+    member.threads.emplace_back();
+    member.threads.back().tid = static_cast<pid_t>(tid);
+  });
+  if (!done && !ended(process, done.error())) trouble_ = reason(done.error());
+}
+
+ThreadTable::Look ThreadTable::look_at_schedstat(const Member& member, Thread& thread) {
+  if (!has_schedstat_) return Look::kChanged;
+  Fd opened;
+  const Fd* fd = &thread.schedstat;
+  if (!thread.schedstat) {
+    auto file = member.tasks.file(std::to_string(thread.tid) + "/schedstat");
+    if (!file) {
+      // An ended thread or a kernel without the file; `status`, looked at next, tells which.
+      thread.schedstat_missing = file.error().code == ENOENT;
+      return Look::kChanged;
+    }
+    if (kept_ < budget_) {
+      thread.schedstat = std::move(*file);
+      ++kept_;
+    } else {
+      opened = std::move(*file);
+      fd = &opened;
+    }
+  }
+  // One call, not two: the file is one short line, which the kernel gives whole.
+  std::array<char, 128> text{};
+  const ssize_t n = ::pread(fd->get(), text.data(), text.size(), 0);
+  if (n <= 0) return Look::kEnded;
+  std::string_view rest(text.data(), static_cast<std::size_t>(n));
+  const auto run = to_number(next_word(rest));
+  const auto wait = to_number(next_word(rest));
+  const auto turns = to_number(next_word(rest));
+  if (!run || !wait || !turns) return Look::kChanged;
+  const bool same = *run == thread.run_ns && *turns == thread.turns && *wait == thread.wait_ns;
+  thread.run_ns = *run;
+  thread.turns = *turns;
+  if (*wait > thread.wait_ns) {
+    totals_.wait_ns += *wait - thread.wait_ns;
+    thread.wait_ns = *wait;
+  }
+  return same ? Look::kUnchanged : Look::kChanged;
+}
+
+/// False if the thread has ended.
+bool ThreadTable::look_at_status(const Process& process, const Member& member, Thread& thread) {
+  auto text = member.tasks.read(std::to_string(thread.tid) + "/status", kLargestStatus);
+  if (!text) {
+    if (text.error().code != ESRCH && text.error().code != ENOENT && !ended(process, text.error()))
+      trouble_ = reason(text.error());
+    return false;
+  }
+  const auto state = value_of(*text, "State:");
+  const auto voluntary = number_of(*text, "voluntary_ctxt_switches:");
+  const auto involuntary = number_of(*text, "nonvoluntary_ctxt_switches:");
+  std::string_view letter = state.value_or("");
+  letter = next_word(letter);
+  if (letter.empty() || !voluntary || !involuntary) {
+    trouble_ = "task/TID/status: not of the known form";
+    return false;
+  }
+  if (thread.schedstat_missing) has_schedstat_ = false;
+  thread.state = letter.front();
+  if (*voluntary > thread.voluntary) {
+    totals_.voluntary += *voluntary - thread.voluntary;
+    thread.voluntary = *voluntary;
+  }
+  if (*involuntary > thread.involuntary) {
+    totals_.involuntary += *involuntary - thread.involuntary;
+    thread.involuntary = *involuntary;
+  }
+  return true;
+}
+
+}  // namespace boxo::host

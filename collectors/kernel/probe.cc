@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#include "collectors/kernel/probe.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <ctime>
+#include <numeric>
+#include <set>
+#include <string_view>
+
+namespace boxo::kernel {
+
+namespace {
+
+constexpr std::string_view kTracepoint = "tp_btf/", kRaw = "raw_tp/";
+
+/// Of a metric with more rows than this only those that have happened are exported.
+constexpr std::size_t kLongList = 16;
+
+std::string_view section_of(const bpf_program* program) {
+  return ::bpf_program__section_name(program);
+}
+
+bool is_iterator(const bpf_program* program) { return section_of(program).starts_with("iter"); }
+
+/// Programs in a section "?tp_btf/NAME" or "?raw_tp/NAME": the tracepoint is not on every kernel. libbpf takes the mark
+/// off and does not load them by itself.
+std::set<const bpf_program*> optional_programs(const bpf_object* object) {
+  std::set<const bpf_program*> found;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object) {
+    if (!::bpf_program__autoload(program)) found.insert(program);
+  }
+  return found;
+}
+
+void choose_programs(bpf_object* object, const KernelTypes& types) {
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object) {
+    const std::string_view section = section_of(program);
+    if (::bpf_program__autoload(program)) continue;
+    // A raw tracepoint may be a module's: only attaching tells.
+    const bool there = section.starts_with(kRaw) ||
+                       types.tracepoint_args(std::string(section.substr(kTracepoint.size()))).has_value();
+    ::bpf_program__set_autoload(program, there);
+  }
+}
+
+void choose_maps(bpf_object* object, const LoadContext& context) {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    const std::string name = ::bpf_map__name(map);
+    if (name.starts_with(".rodata.")) ::bpf_map__set_autocreate(map, false);  // only for user space
+    if (name == (context.task_storage ? "threads_by_tid" : "threads")) {
+      ::bpf_map__set_autocreate(map, false);
+    } else if (const auto it = context.shared.find(name); it != context.shared.end()) {
+      ::bpf_map__reuse_fd(map, it->second);
+    }
+  }
+}
+
+/// `const volatile u32 args_of_NAME` is how many arguments the tracepoint NAME has here: some lost or gained one.
+void set_constants(bpf_object* object, const LoadContext& context) {
+  set_constant(object, "task_storage", &context.task_storage, sizeof(context.task_storage));
+  set_constant(object, "agent_pidns", &context.pidns, sizeof(context.pidns));
+  const auto page = static_cast<std::uint32_t>(::sysconf(_SC_PAGESIZE));
+  set_constant(object, "page_size", &page, sizeof(page));
+  // The coarse clock steps once a tick of the kernel, whose length is told nowhere else.
+  timespec tick{};
+  ::clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+  const auto jiffy = static_cast<std::uint64_t>(tick.tv_nsec);
+  set_constant(object, "jiffy_ns", &jiffy, sizeof(jiffy));
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object) {
+    const std::string_view section = section_of(program);
+    if (!section.starts_with(kTracepoint)) continue;
+    const std::string name(section.substr(kTracepoint.size()));
+    if (const auto args = context.types->tracepoint_args(name))
+      set_constant(object, ("args_of_" + name).c_str(), &*args, sizeof(*args));
+  }
+}
+
+}  // namespace
+
+Result<Probe> Probe::load(const Description& description, const LoadContext& context) {
+  Messages messages;
+  auto object = open_object(description.object);
+  if (!object) return object.error();
+  auto optional = optional_programs(object->get());
+  choose_programs(object->get(), *context.types);
+  choose_maps(object->get(), context);
+  set_constants(object->get(), context);
+  if (const int error = ::bpf_object__load(object->get()); error != 0)
+    return Error{messages.reason(-error), {}, -error};
+
+  Probe probe(description, std::move(*object));
+  const auto cpus = static_cast<std::size_t>(::libbpf_num_possible_cpus());
+  probe.optional_ = std::move(optional);
+  probe.runs_ = probe.map_fd("runs");
+  probe.runs_values_.resize(cpus);
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, probe.object_.get()) {
+    if (::bpf_program__autoload(program) && !is_iterator(program))
+      probe.programs_.push_back(::bpf_program__fd(program));
+  }
+  for (const ProbeMetric& metric : description.metrics) {
+    const int fd = probe.map_fd(metric.map);
+    if (fd < 0) return Error{"no map " + metric.map};
+    const std::size_t words = metric.bounds.empty() ? 1 : sizeof(hist) / sizeof(std::uint64_t);
+    probe.sources_.push_back({&metric, fd, std::vector<std::uint64_t>(words * cpus)});
+  }
+  return probe;
+}
+
+Result<> Probe::attach() {
+  Messages messages;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object_.get()) {
+    if (!::bpf_program__autoload(program) || is_iterator(program)) continue;
+    LinkPtr link(::bpf_program__attach(program));
+    if (!link && errno == ENOENT && optional_.contains(program)) continue;
+    if (!link) {
+      const int code = errno;
+      links_.clear();
+      return Error{messages.reason(code), {}, code};
+    }
+    links_.push_back(std::move(link));
+  }
+  if (links_.empty()) return Error{"this kernel has none of its tracepoints"};
+  return {};
+}
+
+/// Per-CPU elements are read as words: element n of CPU c starts at c * words.
+Result<> Probe::sum(Source& source, std::uint32_t index, std::vector<std::uint64_t>& total) const {
+  const std::size_t words = source.metric->bounds.empty() ? 1 : sizeof(hist) / sizeof(std::uint64_t);
+  if (::bpf_map_lookup_elem(source.fd, &index, source.values.data()) != 0) return errno_error(source.metric->map);
+  total.assign(words, 0);
+  for (std::size_t i = 0; i < source.values.size(); ++i) total[i % words] += source.values[i];
+  return {};
+}
+
+Result<> Probe::collect(Snapshot& out) {
+  for (Source& source : sources_) {
+    const ProbeMetric& metric = *source.metric;
+    Family& family = out.family(metric.exported);
+    for (std::size_t row = 0; row < metric.rows.size(); ++row) {
+      if (auto read = sum(source, metric.first + static_cast<std::uint32_t>(row), total_); !read) return read.error();
+      if (metric.bounds.empty()) {
+        if (total_[0] == 0 && metric.rows.size() > kLongList) continue;
+        family.samples.push_back({metric.rows[row], static_cast<double>(total_[0]) * metric.scale});
+        continue;
+      }
+      // struct hist: the sum, then the slots.
+      const std::uint64_t samples = std::accumulate(total_.begin() + 1, total_.end(), std::uint64_t{0});
+      // Of a histogram with labels only what has happened: thirty lines each would be many for nothing.
+      if (samples == 0 && metric.rows.size() > 1) continue;
+      Histogram histogram{metric.bounds, {}, static_cast<double>(total_[0]) * metric.scale};
+      histogram.counts.assign(metric.bounds.size() + 1, 0);
+      for (std::size_t slot = 0; slot + 1 < total_.size(); ++slot)
+        histogram.counts[std::min(slot, metric.bounds.size())] += total_[slot + 1];
+      family.samples.push_back({metric.rows[row], std::move(histogram)});
+    }
+  }
+  return {};
+}
+
+Result<> Probe::remember() const {
+  if (::bpf_object__find_program_by_name(object_.get(), "remember") == nullptr) return {};
+  std::string nothing;
+  return iterate("remember", nothing);
+}
+
+RunStats Probe::stats() {
+  RunStats stats;
+  const std::uint32_t index = 0;
+  if (runs_ >= 0 && ::bpf_map_lookup_elem(runs_, &index, runs_values_.data()) == 0)
+    for (const runs& cpu : runs_values_) {
+      stats.runs += cpu.runs;
+      stats.sampled += cpu.sampled;
+      stats.sampled_nanoseconds += cpu.sampled_ns;
+    }
+  for (const int fd : programs_) {
+    bpf_prog_info info{};
+    __u32 size = sizeof(info);
+    if (::bpf_obj_get_info_by_fd(fd, &info, &size) == 0) stats.missed += info.recursion_misses;
+  }
+  return stats;
+}
+
+std::uint64_t Probe::full() const {
+  const int fd = map_fd("full");
+  if (fd < 0) return 0;
+  std::vector<std::uint64_t> values(static_cast<std::size_t>(::libbpf_num_possible_cpus()));
+  const std::uint32_t index = 0;
+  if (::bpf_map_lookup_elem(fd, &index, values.data()) != 0) return 0;
+  return std::accumulate(values.begin(), values.end(), std::uint64_t{0});
+}
+
+int Probe::map_fd(const std::string& name) const {
+  return ::bpf_object__find_map_fd_by_name(object_.get(), name.c_str());
+}
+
+Result<> Probe::iterate(const std::string& name, std::string& out) const {
+  out.clear();
+  Messages messages;
+  const bpf_program* program = ::bpf_object__find_program_by_name(object_.get(), name.c_str());
+  if (program == nullptr) return Error{"no program " + name};
+  const LinkPtr link(::bpf_program__attach_iter(program, nullptr));
+  if (!link) return Error{messages.reason(errno), {}, errno};
+  const Fd fd(::bpf_iter_create(::bpf_link__fd(link.get())));
+  if (!fd) return errno_error("iterator " + name);
+  for (;;) {
+    const std::size_t used = out.size();
+    out.resize(used + 65536);
+    const ssize_t n = ::read(fd.get(), out.data() + used, 65536);
+    out.resize(used + (n > 0 ? static_cast<std::size_t>(n) : 0));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno_error("iterator " + name);
+    if (n == 0) return {};
+  }
+}
+
+}  // namespace boxo::kernel

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "collectors/fd.h"
+#include "collectors/kernel/description.h"
+#include "collectors/kernel/libbpf.h"
+
+struct bpf_map;
+struct bpf_program;
+
+namespace boxo::kernel {
+
+/// What all probes of one agent are loaded with.
+struct LoadContext {
+  const KernelTypes* types = nullptr;
+  std::map<std::string, int> shared;  ///< maps made by the first probe, by name: the others use the same
+  bool task_storage = true;           ///< whether this kernel has task storage for tracing programs (5.12)
+  std::uint32_t pidns = 0;            ///< inode of the agent's pid namespace
+};
+
+/// What the probe's programs have cost.
+struct RunStats {
+  std::uint64_t runs = 0;
+  std::uint64_t sampled = 0;             ///< how many of them were timed
+  std::uint64_t sampled_nanoseconds = 0;
+  std::uint64_t missed = 0;              ///< not run because the same program was already running on that CPU
+};
+
+/// One loaded and attached BPF object. Its programs are gone when it is destroyed.
+class Probe {
+ public:
+  static Result<Probe> load(const Description& description, const LoadContext& context);
+
+  /// Attaches every program that attaches to a hook; called once.
+  Result<> attach();
+  /// Takes every program off its hook; attach() may be called again.
+  void detach() { links_.clear(); }
+
+  /// Adds what the probe has counted so far.
+  Result<> collect(Snapshot& out);
+  RunStats stats();
+  /// Events that found the probe's own maps full; 0 if it has no map that can fill.
+  std::uint64_t full() const;
+
+  int map_fd(const std::string& name) const;
+  /// Runs the iterator program `name` to its end; what it wrote replaces `out`.
+  Result<> iterate(const std::string& name, std::string& out) const;
+
+  /// New processes belong to the target: what the probe needs to know of them is what its iterator `remember` finds.
+  Result<> remember() const;
+
+  const Description& description() const { return *description_; }
+
+ private:
+  struct Source {
+    const ProbeMetric* metric;
+    int fd;
+    std::vector<std::uint64_t> values;  ///< room for one element on every CPU
+  };
+  Probe(const Description& description, ObjectPtr object) : description_(&description), object_(std::move(object)) {}
+  Result<> sum(Source& source, std::uint32_t index, std::vector<std::uint64_t>& total) const;
+
+  const Description* description_;
+  ObjectPtr object_;
+  std::vector<LinkPtr> links_;
+  std::set<const bpf_program*> optional_;  ///< those whose tracepoint may be missing
+  std::vector<int> programs_;              ///< those that attach to a hook
+  std::vector<Source> sources_;
+  std::vector<std::uint64_t> total_;
+  int runs_ = -1;
+  std::vector<runs> runs_values_;
+};
+
+}  // namespace boxo::kernel

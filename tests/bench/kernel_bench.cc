@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// What a context switch, a block read and a system call cost more with the probes: for the target, for everybody else,
+// and with an empty program. Each round measures all cases one after the other; what counts is the difference to the
+// plain case of the same round. Needs root. Usage: kernel_bench [ROUNDS]
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <functional>
+#include <optional>
+
+#include "collectors/kernel/membership.h"
+#include "collectors/kernel/probe.h"
+
+namespace boxo::kernel {
+
+std::span<const EmbeddedProbe> bench_probes();
+
+namespace {
+
+double cpu_seconds(int who) {
+  rusage use{};
+  ::getrusage(who, &use);
+  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
+  return seconds(use.ru_utime) + seconds(use.ru_stime);
+}
+
+void pin(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  ::sched_setaffinity(0, sizeof(set), &set);
+}
+
+/// A child that does a round of work when told to and answers with the CPU nanoseconds it took per operation.
+class Worker {
+ public:
+  explicit Worker(const std::function<double()>& work) {
+    if (::pipe(to_.data()) != 0 || ::pipe(from_.data()) != 0) std::abort();
+    pid_ = ::fork();
+    if (pid_ != 0) return;
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    char c = 0;
+    while (::read(to_[0], &c, 1) == 1) {
+      const double cost = work();
+      if (::write(from_[1], &cost, sizeof(cost)) != sizeof(cost)) break;
+    }
+    ::_exit(0);
+  }
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+  ~Worker() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  double run() const {
+    char c = 1;
+    double cost = 0;
+    if (::write(to_[1], &c, 1) != 1 || ::read(from_[0], &cost, sizeof(cost)) != sizeof(cost)) std::abort();
+    return cost;
+  }
+  pid_t pid() const { return pid_; }
+
+ private:
+  std::array<int, 2> to_{}, from_{};
+  pid_t pid_ = -1;
+};
+
+/// Two processes on one CPU hand a byte to and fro: two switches a turn.
+double switches() {
+  constexpr int kTurns = 40'000;
+  pin(1);
+  std::array<int, 2> to{}, from{};
+  if (::pipe(to.data()) != 0 || ::pipe(from.data()) != 0) std::abort();
+  const double before = cpu_seconds(RUSAGE_SELF) + cpu_seconds(RUSAGE_CHILDREN);
+  const pid_t partner = ::fork();
+  char c = 0;
+  if (partner == 0) {
+    for (int i = 0; i < kTurns; ++i)
+      if (::read(to[0], &c, 1) != 1 || ::write(from[1], &c, 1) != 1) ::_exit(1);
+    ::_exit(0);
+  }
+  for (int i = 0; i < kTurns; ++i)
+    if (::write(to[1], &c, 1) != 1 || ::read(from[0], &c, 1) != 1) std::abort();
+  ::waitpid(partner, nullptr, 0);
+  for (const int fd : {to[0], to[1], from[0], from[1]}) ::close(fd);
+  return (cpu_seconds(RUSAGE_SELF) + cpu_seconds(RUSAGE_CHILDREN) - before) * 1e9 / (2 * kTurns);
+}
+
+double calls() {
+  constexpr int kCalls = 300'000;
+  char c = 0;
+  const double before = cpu_seconds(RUSAGE_SELF);
+  for (int i = 0; i < kCalls; ++i)
+    if (::pread(STDIN_FILENO, &c, 0, 0) > 0) std::abort();
+  return (cpu_seconds(RUSAGE_SELF) - before) * 1e9 / kCalls;
+}
+
+double blocks() {
+  constexpr int kReads = 3'000;
+  alignas(4096) static char page[4096];
+  const int fd = ::open("/var/tmp/boxo-kernel-bench", O_RDWR | O_CREAT | O_DIRECT, 0600);
+  if (fd < 0 || ::pwrite(fd, page, sizeof(page), 0) != sizeof(page)) std::abort();
+  const double before = cpu_seconds(RUSAGE_SELF);
+  for (int i = 0; i < kReads; ++i)
+    if (::pread(fd, page, sizeof(page), 0) != sizeof(page)) std::abort();
+  const double cost = (cpu_seconds(RUSAGE_SELF) - before) * 1e9 / kReads;
+  ::close(fd);
+  ::unlink("/var/tmp/boxo-kernel-bench");
+  return cost;
+}
+
+[[noreturn]] void die(const Error& error) {
+  std::fprintf(stderr, "kernel_bench: %s\n", error.text().c_str());
+  std::exit(1);
+}
+
+template <class T>
+T must(Result<T> result) {
+  if (!result) die(result.error());
+  return std::move(*result);
+}
+
+void must(Result<> result) {
+  if (!result) die(result.error());
+}
+
+struct Case {
+  const char* name;
+  const char* probe;  ///< nullptr: none
+  bool target;
+};
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+class Bench {
+ public:
+  Bench() : types_(must(KernelTypes::read())) {
+    struct stat pidns {};
+    ::stat("/proc/self/ns/pid", &pidns);
+    context_ = {&types_, {}, true, static_cast<std::uint32_t>(pidns.st_ino)};
+    members_.emplace(must(load_members(named("members"), context_)));
+    must(members_->attach());
+    membership_.emplace(must(Membership::make(*members_, pidns.st_ino == 0xEFFFFFFC)));
+    empty_.push_back(must(describe(bench_probes().front())));
+  }
+
+  void measure(const char* what, const std::function<double()>& work, std::span<const Case> cases, int rounds) {
+    const Worker worker(work);
+    std::vector<std::vector<double>> costs(cases.size());
+    for (int round = 0; round < rounds; ++round)
+      for (std::size_t i = 0; i < cases.size(); ++i) costs[i].push_back(once(cases[i], worker));
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      std::vector<double> added;
+      for (int round = 0; round < rounds; ++round) {
+        const auto r = static_cast<std::size_t>(round);
+        added.push_back(costs[i][r] - costs[0][r]);
+      }
+      std::printf("%-12s %-34s %8.0f ns  added %6.0f ns (median of %d, %.0f to %.0f)\n", what, cases[i].name,
+                  median(costs[i]), median(added), rounds, *std::ranges::min_element(added),
+                  *std::ranges::max_element(added));
+    }
+    std::fflush(stdout);
+  }
+
+ private:
+  const Description& named(std::string_view name) const {
+    for (const Description& description : descriptions())
+      if (description.object.name == name) return description;
+    return empty_.front();
+  }
+
+  double once(const Case& which, const Worker& worker) {
+    std::optional<Probe> probe;
+    if (which.probe != nullptr) {
+      probe.emplace(must(Probe::load(named(which.probe), context_)));
+      must(probe->attach());
+    }
+    std::vector<Process> processes;
+    if (which.target)
+      processes.push_back({{worker.pid(), 1}, {}, {}, must(Dir::open("/proc/" + std::to_string(worker.pid())))});
+    if (must(membership_->sync(processes, processes.empty() ? nullptr : processes.data(), ++generation_)))
+      must(members_->remember());
+    worker.run();  // warm
+    return worker.run();
+  }
+
+  KernelTypes types_;
+  LoadContext context_;
+  std::optional<Probe> members_;
+  std::optional<Membership> membership_;
+  std::vector<Description> empty_;
+  std::uint64_t generation_ = 0;
+};
+
+}  // namespace
+
+}  // namespace boxo::kernel
+
+int main(int argc, char** argv) {
+  using boxo::kernel::Case;
+  const int rounds = argc > 1 ? std::atoi(argv[1]) : 11;
+  boxo::kernel::Bench bench;
+  const Case on_switch[] = {{"no probe", nullptr, false},
+                            {"empty program", "empty", false},
+                            {"sched, somebody else", "sched", false},
+                            {"sched, the target", "sched", true}};
+  bench.measure("switch", boxo::kernel::switches, on_switch, rounds);
+  const Case on_call[] = {{"no probe", nullptr, false},
+                          {"syscalls, somebody else", "syscalls", false},
+                          {"syscalls, the target", "syscalls", true}};
+  bench.measure("system call", boxo::kernel::calls, on_call, rounds);
+  const Case on_block[] = {{"no probe", nullptr, false},
+                           {"blockio, somebody else", "blockio", false},
+                           {"blockio, the target", "blockio", true}};
+  bench.measure("block read", boxo::kernel::blocks, on_block, rounds);
+}

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Fixtures for the live tests: the built agent as a child process, its page parsed by prometheus_client.
+
+    def test_threads(agent, target):
+        t = target("threads", "5")                       # tests/targets/threads.c, prints READY when its numbers stand
+        a = agent("--pid", t.pid)
+        assert a.value("boxo_resource_threads", state="sleeping") == 6
+"""
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("BOXO_BUILD", ROOT / "build"))
+AGENT = BUILD / "agent" / "boxo-agent"
+TARGETS = BUILD / "tests" / "targets"
+CLOCK_TICK = os.sysconf("SC_CLK_TCK")
+# Every allowance of time is multiplied by this: tests/vm/run sets it, for machines emulated in software.
+SLOW = float(os.environ.get("BOXO_SLOW", "1"))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "realtime: says nothing where all is emulated; left out by tests/vm/run")
+
+
+def wait_until(what, condition, timeout=10.0, step=0.02):
+    """Waits for condition() to be true and returns its value; fails with `what` otherwise."""
+    timeout *= SLOW
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            pytest.fail(f"not within {timeout} s: {what}")
+        time.sleep(step)
+
+
+class Page:
+    """One /metrics page."""
+
+    def __init__(self, text):
+        self.text = text
+        self.families = {f.name: f for f in text_string_to_metric_families(text)}
+        self.samples = [s for f in self.families.values() for s in f.samples]
+
+    def all(self, name, **labels):
+        """The samples with this exact sample name whose labels include `labels`."""
+        return [s for s in self.samples
+                if s.name == name and all(s.labels.get(k) == str(v) for k, v in labels.items())]
+
+    def value(self, name, **labels):
+        """The one sample that fits; None if there is none; an error if there are several."""
+        found = self.all(name, **labels)
+        assert len(found) <= 1, f"several {name}{labels}: {found}"
+        return found[0].value if found else None
+
+    def sum(self, name, **labels):
+        """The sum of all samples that fit; None if there is none."""
+        found = self.all(name, **labels)
+        return sum(s.value for s in found) if found else None
+
+
+class Agent:
+    def __init__(self, argv, popen, log):
+        self.argv, self.popen, self.log_path = argv, popen, log
+        self.url = None
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    def log(self):
+        return pathlib.Path(self.log_path).read_text(errors="replace")
+
+    def get(self, path):
+        """(status, body) of an HTTP GET."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=10 * SLOW) as r:
+                return r.status, r.read().decode()
+        except urllib.error.HTTPError as e:
+            return e.code, e.read().decode()
+
+    def page(self):
+        status, text = self.get("/metrics")
+        assert status == 200, text
+        return Page(text)
+
+    def next_page(self, ticks=1):
+        """A page of a tick that began after this call (ticks=2: the one after it)."""
+        name = "boxo_agent_last_collection_timestamp_seconds"
+        for _ in range(ticks + 1):
+            last = self.page().value(name)
+            page = wait_until("next collection", lambda: (p := self.page()).value(name) != last and p, 30)
+        return page
+
+    def value(self, name, **labels):
+        return self.page().value(name, **labels)
+
+    def stop(self, sig=signal.SIGTERM, timeout=10):
+        if self.popen.poll() is None:
+            self.popen.send_signal(sig)
+        return self.popen.wait(timeout * SLOW)
+
+
+@pytest.fixture
+def agent(tmp_path):
+    """agent(*args, interval="200ms", events=…, ready=True, prefix=(), env={}) starts boxo-agent on a free port."""
+    started = []
+
+    def start(*args, interval="200ms", events=None, ready=True, prefix=(), env=None, **popen):
+        n = len(started)
+        events = events or tmp_path / f"events{n}.sock"
+        args = [str(a) for a in args]
+        command = args[args.index("--"):] if "--" in args else []
+        options = args[:len(args) - len(command)]
+        argv = [*map(str, prefix), str(AGENT), "--listen", "127.0.0.1:0", "--interval", interval,
+                "--events", str(events), *options, *command]
+        log = tmp_path / f"agent{n}.log"
+        with open(log, "w") as out:
+            p = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT,
+                                 env={**os.environ, **(env or {})}, **popen)
+        a = Agent(argv, p, log)
+        a.events = str(events)
+        started.append(a)
+
+        def listening():
+            assert p.poll() is None, f"agent ended with {p.returncode}: {a.log()}"
+            return re.search(r"http://[^\s/]+:\d+", a.log())
+
+        a.url = wait_until("agent listens", listening, 20).group(0)
+        if ready:
+            wait_until("agent is ready", lambda: a.get("/-/ready")[0] == 200, 20)
+        return a
+
+    yield start
+    for a in started:
+        if a.popen.poll() is None:
+            a.popen.terminate()
+            try:
+                a.popen.wait(5 * SLOW)
+            except subprocess.TimeoutExpired:
+                a.popen.kill()
+                a.popen.wait()
+                pytest.fail(f"agent did not end within 5 s of SIGTERM: {a.log()}")
+
+
+class TargetProgram:
+    """A running program of tests/targets: a line on its stdin is a command, it answers with one line."""
+
+    def __init__(self, popen):
+        self.popen, self.pid = popen, popen.pid
+
+    def read(self):
+        return self.popen.stdout.readline().strip()
+
+    def tell(self, line):
+        self.popen.stdin.write(line + "\n")
+        self.popen.stdin.flush()
+        return self.read()
+
+
+@pytest.fixture
+def target():
+    """target(name, *args, prefix=()) starts tests/targets/NAME and waits for its READY line."""
+    started = []
+
+    def start(name, *args, prefix=(), **popen):
+        p = subprocess.Popen([*map(str, prefix), str(TARGETS / name), *map(str, args)], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, text=True, **popen)
+        started.append(p)
+        t = TargetProgram(p)
+        t.ready = t.read()
+        assert t.ready.startswith("READY"), f"{name} said {t.ready!r}"
+        return t
+
+    yield start
+    for p in started:
+        p.kill()
+        p.wait()
+        p.stdin.close()
+        p.stdout.close()
+
+
+@pytest.fixture
+def run_agent():
+    """run_agent(*args) runs boxo-agent to its end: (status, stdout, stderr)."""
+
+    def run(*args, timeout=60, **popen):
+        r = subprocess.run([str(AGENT), *map(str, args)], capture_output=True, text=True, timeout=timeout * SLOW, **popen)
+        return r.returncode, r.stdout, r.stderr
+
+    return run
+
+
+@pytest.fixture
+def short_tmp():
+    """A directory with a short path: a Unix socket's path holds at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="ba") as d:
+        yield pathlib.Path(d)

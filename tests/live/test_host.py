@@ -1,0 +1,589 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""What /proc, cgroups, sock_diag and file systems tell, held against programs whose numbers are known."""
+import os
+import pathlib
+import time
+
+import pytest
+
+from conftest import CLOCK_TICK, wait_until
+
+MIB = 1 << 20
+INNER = ("unshare", "--fork", "--kill-child")
+# How the program is reached: its own pid; its pid inside another pid namespace; the pid of its parent.
+WAYS = {"direct": (), "namespace": (*INNER, "--pid", "--mount-proc"), "child": INNER}
+
+
+def proc(pid, file, key):
+    """The number behind `key` in /proc/PID/FILE."""
+    for line in pathlib.Path(f"/proc/{pid}/{file}").read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1])
+    raise KeyError(key)
+
+
+def children_of(pid):
+    return [int(x) for x in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+class Watched:
+    """A target program with an agent that watches it in one of the WAYS."""
+
+    def __init__(self, way, agent, target, *args, options=(), **popen):
+        self.program = target(*args, prefix=WAYS[way], **popen)
+        self.pid = children_of(self.program.pid)[0] if WAYS[way] else self.program.pid
+        # The parent is part of the target then; it only waits, so what it has counted stands still.
+        self.extra = [self.program.pid] if way == "child" else []
+        self.agent = agent("--no-bpf", "--pid", self.extra[0] if self.extra else self.pid, *options)
+
+    def tell(self, line):
+        return [int(x) for x in self.program.tell(line).split()]
+
+    def of_extra(self, file, key):
+        return sum(proc(pid, file, key) for pid in self.extra)
+
+    def page(self):
+        return self.agent.next_page()
+
+
+@pytest.fixture(params=WAYS)
+def watched(request, agent, target, tmp_path):
+    def start(*args, **options):
+        return Watched(request.param, agent, target, *args, cwd=tmp_path, **options)
+
+    return start
+
+
+@pytest.fixture
+def directly(agent, target, tmp_path):
+    def start(*args, **options):
+        return Watched("direct", agent, target, *args, cwd=tmp_path, **options)
+
+    return start
+
+
+# --- threads and context switches -----------------------------------------------------------------------------------
+
+def threads(page):
+    return {s.labels["state"]: int(s.value) for s in page.all("boxo_resource_threads")}
+
+
+def test_context_switches(watched):
+    w = watched("switches")
+    for count in (300, 500):
+        voluntary, involuntary = w.tell(f"switch {count}")
+        page = w.page()
+        name = "boxo_resource_context_switches_total"
+        parent = w.of_extra("status", "voluntary_ctxt_switches")
+        # Waiting for the next command is a switch that the answer does not contain yet.
+        assert page.value(name, type="voluntary") == voluntary + 1 + parent
+        # A preemption may come between the answer and that wait.
+        parent = w.of_extra("status", "nonvoluntary_ctxt_switches")
+        assert involuntary + parent <= page.value(name, type="involuntary") <= involuntary + parent + 3
+
+
+def test_threads_by_state(watched):
+    w = watched("threads", 7, 1, 2, 3, 4)
+    page = w.page()
+    # 7 and the main one; 2 children of vfork; the parent if it is watched.
+    assert threads(page) == {"running": 1, "sleeping": 8 + 2 + len(w.extra), "disk_sleep": 2, "stopped": 3, "zombie": 4,
+                             "idle": 0}
+
+
+def test_many_threads_and_their_switches_when_they_end(watched):
+    w = watched("threads", 500)
+    assert threads(w.page())["sleeping"] == 501 + len(w.extra)
+    before = w.page().value("boxo_resource_context_switches_total", type="voluntary")
+    w.tell("end 200")
+    assert threads(w.page())["sleeping"] == 301 + len(w.extra)
+    total, _ = w.tell("start 300")
+    page = w.page()
+    assert threads(page)["sleeping"] == 601 + len(w.extra)
+    now = page.value("boxo_resource_context_switches_total", type="voluntary")
+    # A thread that ends between two collections takes its last switches with it: none more than one each here.
+    parent = w.of_extra("status", "voluntary_ctxt_switches")
+    assert now >= before
+    assert total + parent - 200 <= now <= total + parent + 601
+
+
+# --- CPU and children -----------------------------------------------------------------------------------------------
+
+def cpu(page):
+    return page.sum("boxo_resource_cpu_seconds_total")
+
+
+# Each of the four times of a process is cut off at a clock tick.
+CPU_SLACK = 4 / CLOCK_TICK + 0.01
+
+
+def used(answer):
+    return sum(answer[:4]) / 1e6
+
+
+def parent_cpu(w):
+    """What a watched parent used itself."""
+    fields = [pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in w.extra]
+    return sum(int(f[11]) + int(f[12]) for f in fields) / CLOCK_TICK
+
+
+def test_cpu_of_the_process_and_of_its_children(watched):
+    w = watched("children")
+    for command in ("burn 300", "reap 200", "reap 30 10"):
+        answer = w.tell(command)
+        page = w.page()
+        assert cpu(page) == pytest.approx(used(answer) + parent_cpu(w), abs=CPU_SLACK), command
+        # Faults are counted one by one: exact, children and all,
+        parent = sum(int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[7]) for pid in w.extra)
+        faults = page.value("boxo_resource_page_faults_total", type="minor")
+        # but for what answering itself may touch.
+        assert answer[4] + answer[5] + parent <= faults <= answer[4] + answer[5] + parent + 20
+
+
+def test_a_child_that_nobody_waits_for_is_not_lost(watched):
+    w = watched("children")
+    w.tell("burn 1")
+    before = cpu(w.page())
+    w.tell("forget 300")  # lives on for a second, so that it is seen
+    wait_until("the child ended", lambda: not children_of(w.pid))
+    assert cpu(w.page()) - before == pytest.approx(0.3, abs=CPU_SLACK + 0.05)
+
+
+def test_a_thousand_short_children(watched):
+    w = watched("children")
+    answer = w.tell("reap 0 1000")
+    page = w.page()
+    faults = page.value("boxo_resource_page_faults_total", type="minor")
+    assert answer[4] + answer[5] <= faults <= answer[4] + answer[5] + 400
+    assert cpu(page) == pytest.approx(used(answer) + parent_cpu(w), abs=CPU_SLACK + 0.02)
+
+
+def test_cpu_usage_percent(directly):
+    w = directly("threads", 0, 1)  # one that spins
+    page = w.agent.next_page(2)
+    truth = []
+    for _ in range(5):
+        before, since = used_ticks(w.pid), time.monotonic()
+        time.sleep(0.4)
+        truth.append((used_ticks(w.pid) - before) / CLOCK_TICK / (time.monotonic() - since) * 100)
+        page = w.page()
+    # Two cores are shared with everything else here, so the spinner gets what it gets; never more than one CPU.
+    assert min(truth) - 30 <= page.value("boxo_resource_cpu_usage_percent") <= 108
+
+
+def used_ticks(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_start_time(directly):
+    before = time.time()
+    w = directly("switches")
+    started = w.page().value("boxo_resource_start_time_seconds")
+    assert before - 0.1 <= started <= time.time()
+    assert w.page().value("boxo_resource_start_time_seconds") == started
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+def memory(page):
+    return {s.labels["type"]: s.value for s in page.all("boxo_resource_memory_bytes")}
+
+
+def test_memory_by_kind(watched):
+    w = watched("memory")
+    start = memory(w.page())
+    faults = w.tell("faults")[0]
+    w.tell("anon 24")
+    w.tell("shmem 8")
+    w.tell("file 16")
+    w.tell("map 100")
+    page = w.page()
+    now = memory(page)
+    assert now["anon"] - start["anon"] == pytest.approx(24 * MIB, abs=MIB)
+    assert now["shmem"] - start["shmem"] == 8 * MIB
+    assert now["file"] - start["file"] == pytest.approx(16 * MIB, abs=MIB)
+    assert now["virtual"] - start["virtual"] >= 148 * MIB
+    assert now["rss"] == now["anon"] + now["file"] + now["shmem"]
+    assert page.value("boxo_resource_memory_usage_bytes") == now["rss"]
+    assert now["swap"] == 0
+    # At least one a page, but of a file the kernel maps several at once.
+    assert w.tell("faults")[0] - faults >= 32 * MIB // 4096
+    parent = sum(int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[7]) for pid in w.extra)
+    counted = w.page().value("boxo_resource_page_faults_total", type="minor")
+    assert counted == pytest.approx(w.tell("faults")[0] + parent, abs=20)
+    w.tell("drop")
+    gone = memory(w.page())
+    assert gone["anon"] - start["anon"] < MIB and gone["shmem"] == start["shmem"]
+
+
+def test_pss(directly, tmp_path):
+    w = directly("memory")
+    truth = proc(w.pid, "smaps_rollup", "Pss:") * 1024
+    assert memory(w.page())["pss"] == pytest.approx(truth, rel=0.05)
+
+
+# --- descriptors ----------------------------------------------------------------------------------------------------
+
+def test_descriptors(watched):
+    w = watched("files")
+    base = len(os.listdir(f"/proc/{w.pid}/fd")) + sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in w.extra)
+    for command, opened in (("open 1000", 1000), ("close 400", 600), ("open 1", 601)):
+        assert w.tell(command) == [opened]
+        assert w.page().value("boxo_resource_open_fds") == base + opened
+    w.tell("limit 2000")
+    page = w.page()
+    rest = [int(line.split()[3]) for pid in w.extra for line in open(f"/proc/{pid}/limits") if line.startswith("Max open")]
+    assert page.value("boxo_resource_max_fds") == 2000 + sum(rest)
+    own = len(os.listdir(f"/proc/{w.pid}/fd"))
+    assert page.value("boxo_resource_fd_usage_ratio") == pytest.approx(own / 2000)
+
+
+# --- disk -----------------------------------------------------------------------------------------------------------
+
+def test_disk_bytes(watched):
+    w = watched("disk")
+    before = w.page()
+
+    def risen(name, **labels):
+        return page.value(name, **labels) - before.value(name, **labels)
+
+    w.program.tell("write 16")
+    w.program.tell("read 8")
+    w.program.tell("sync 4")
+    w.program.tell("cancel 6")
+    page = w.page()
+    # The file system's own blocks (a directory, an allocation bitmap) come on top, if they were not in memory.
+    assert 8 * MIB <= risen("boxo_resource_disk_read_bytes_total") <= 8 * MIB + 256 * 1024
+    assert 26 * MIB <= risen("boxo_resource_disk_write_bytes_total") <= 26 * MIB + 256 * 1024
+    assert risen("boxo_resource_disk_cancelled_write_bytes_total") == pytest.approx(6 * MIB, abs=MIB)
+    # What went through the calls: the blocks, the commands and the answers.
+    commands, answers = len("write 16\nread 8\nsync 4\ncancel 6\n"), 4 * len("done\n")
+    assert risen("boxo_resource_io_bytes_total", operation="read") == 8 * MIB + commands
+    assert risen("boxo_resource_io_bytes_total", operation="write") == 26 * MIB + answers
+    assert risen("boxo_resource_io_syscalls_total", operation="write") == 26 + 4
+    assert risen("boxo_resource_io_syscalls_total", operation="read") == 8 + 4
+
+
+def test_space(agent, target, tmp_path):
+    t = target("switches", cwd=tmp_path)
+    shm = os.statvfs("/dev/shm")
+    here = os.statvfs(tmp_path)
+    assert shm.f_blocks * shm.f_frsize != here.f_blocks * here.f_frsize
+    for options, env, truth in ((("--data-dir", "/dev/shm"), {}, "/dev/shm"), ((), {}, tmp_path),
+                                ((), {"IPFS_PATH": "/dev/shm"}, "/dev/shm")):
+        t = target("switches", cwd=tmp_path, env={**os.environ, **env})
+        a = agent("--no-bpf", "--pid", t.pid, *options)
+        page = a.next_page()
+        room = os.statvfs(truth)
+        total = room.f_blocks * room.f_frsize
+        assert page.value("boxo_resource_disk_total_bytes") == total
+        assert page.value("boxo_resource_disk_inodes") == room.f_files
+        assert page.value("boxo_resource_disk_usage_bytes") == pytest.approx(total - room.f_bfree * room.f_frsize, abs=256 * MIB)
+        assert page.value("boxo_resource_disk_available_bytes") == pytest.approx(room.f_bavail * room.f_frsize, abs=256 * MIB)
+
+
+def test_space_in_the_targets_mount_namespace(agent, target, tmp_path):
+    """The target's own file system at the path, not what the agent has there."""
+    (tmp_path / "data").mkdir()
+    mount = f"mount -t tmpfs -o size=64m,nr_inodes=1000 none {tmp_path}/data && exec \"$@\""
+    t = target("switches", prefix=("unshare", "--mount", "sh", "-c", mount, "sh"))
+    a = agent("--no-bpf", "--pid", t.pid, "--data-dir", tmp_path / "data")
+    page = a.next_page()
+    assert page.value("boxo_resource_disk_total_bytes") == 64 * MIB
+    assert page.value("boxo_resource_disk_inodes") == 1000
+    assert page.value("boxo_resource_disk_inodes_used") == 1
+    # 48 of 64 MiB: the disk's pressure is at least that.
+    with open(f"/proc/{t.pid}/root{tmp_path}/data/x", "wb") as f:
+        f.write(b"x" * (48 * MIB))
+    page = wait_until("the tmpfs fills", lambda: (p := a.page()).value("boxo_resource_disk_usage_bytes") == 48 * MIB and p)
+    assert 0.75 <= page.value("boxo_resource_disk_pressure") <= 1
+
+
+# --- sockets --------------------------------------------------------------------------------------------------------
+
+def sockets(page):
+    return {(s.labels["protocol"], s.labels["state"]): int(s.value) for s in page.all("boxo_network_sockets") if s.value}
+
+
+def traffic(page):
+    return {d: page.value("boxo_network_socket_bytes_total", protocol="tcp", direction=d) for d in ("sent", "received")}
+
+
+def test_sockets_and_bytes(watched):
+    w = watched("sockets", 20, 3, 2)
+    expected = {("tcp", "listening"): 1, ("tcp", "established"): 40, ("udp", "unconnected"): 3, ("unix", "connected"): 4}
+    page = w.page()
+    assert sockets(page) == expected
+    assert page.value("boxo_network_active_connections") == 40
+    assert traffic(page) == {"sent": 0, "received": 0}
+    w.tell("move 100000")
+    w.tell("back 1234")
+    page = w.page()
+    moved = 20 * (100000 + 1234)
+    assert traffic(page) == {"sent": moved, "received": moved}
+    assert page.value("boxo_network_tcp_retransmits_total") == 0
+    w.tell("connect 5")
+    page = w.page()
+    # Both ends are here, but nobody has the accepting end yet.
+    assert sockets(page)["tcp", "established"] == 45
+    assert page.value("boxo_network_tcp_accept_queue") == 5
+    w.tell("close")
+    page = w.page()
+    assert sockets(page) == {**expected, ("tcp", "established"): 5}
+    assert traffic(page) == {"sent": moved, "received": moved}
+
+
+def test_round_trip_times(watched):
+    w = watched("sockets", 10)
+    w.tell("move 5000")
+    w.page()
+    before, after = w.page(), w.agent.next_page(3)
+    for name in ("boxo_network_tcp_rtt_seconds", "boxo_network_latency_seconds"):
+        ticks = (after.value(name + "_count") - before.value(name + "_count")) / 20
+        assert ticks >= 3 and ticks == int(ticks), "20 ends, each once a collection"
+        assert after.value(name + "_bucket", le="0.05") == after.value(name + "_count"), "the loopback is not that slow"
+
+
+def test_bandwidth_and_loss(directly):
+    w = directly("sockets", 1)
+    w.agent.next_page(2)
+    w.tell("move 4000000")
+    # One of the next pages has the whole burst in its interval, or two have a part each.
+    seen = []
+
+    def both():
+        page = w.agent.page()
+        at = page.value("boxo_agent_last_collection_timestamp_seconds")
+        if not seen or seen[-1][0] != at:
+            seen.append((at, page.value("boxo_network_bandwidth_bytes_per_second")))
+        return len(seen) >= 4 and seen[-1][1] == 0
+
+    wait_until("the bandwidth falls back to 0", both)
+    page = w.agent.page()
+    assert page.value("boxo_network_packet_loss_rate") == 0
+
+
+def test_retransmits_and_loss(watched):
+    w = watched("sockets", 2)
+    w.tell("move 1000")
+    assert w.page().value("boxo_network_tcp_retransmits_total") == 0
+    rates = []
+    w.program.popen.stdin.write("lose 1500\n")
+    w.program.popen.stdin.flush()
+    for _ in range(8):
+        rates.append(w.page().value("boxo_network_packet_loss_rate"))
+    again = int(w.program.read())
+    assert again >= 2
+    page = w.page()
+    assert page.value("boxo_network_tcp_retransmits_total") == again
+    # While it loses, hardly anything else than retransmitted segments is sent.
+    assert 0.5 <= max(rates) <= 1
+    assert traffic(page) == {"sent": 2001, "received": 2001}, "what was sent again counts once"
+
+
+def test_udp_drops(watched):
+    w = watched("sockets")
+    dropped = w.tell("drop 500")[0]
+    assert dropped > 400
+    page = w.page()
+    assert page.value("boxo_network_udp_drops_total", reason="socket") == dropped
+    assert sockets(page)["udp", "unconnected"] == 2
+    assert w.tell("drop 100")[0] > 50
+
+
+def test_sockets_in_another_network_namespace(agent, target):
+    up = "ip link set lo up && exec \"$@\""
+    t = target("sockets", 5, 1, 1, prefix=("unshare", "--net", "sh", "-c", up, "sh"))
+    t.tell("move 1000")
+    a = agent("--no-bpf", "--pid", t.pid)
+    page = a.next_page()
+    assert sockets(page) == {("tcp", "listening"): 1, ("tcp", "established"): 10, ("udp", "unconnected"): 1, ("unix", "connected"): 2}
+    assert traffic(page) == {"sent": 5000, "received": 5000}
+
+
+def test_another_network_namespace_without_the_privilege_to_enter_it(agent, target):
+    """States from /proc/PID/net; the rest is absent with the reason."""
+    up = "ip link set lo up && exec \"$@\""
+    t = target("sockets", 5, 1, 1, prefix=("unshare", "--net", "sh", "-c", up, "sh"))
+    t.tell("move 1000")
+    drop = ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin")
+    a = agent("--no-bpf", "--pid", t.pid, prefix=drop)
+    page = a.next_page()
+    assert sockets(page) == {("tcp", "listening"): 1, ("tcp", "established"): 10, ("udp", "unconnected"): 1, ("unix", "connected"): 2}
+    assert page.value("boxo_network_active_connections") == 10
+    assert traffic(page) == {"sent": None, "received": None}
+    reasons = {s.labels["metric"]: s.labels["reason"] for s in page.all("boxo_agent_metric_absent_info")}
+    assert "CAP_SYS_ADMIN" in reasons["boxo_network_socket_bytes_total"]
+
+
+# --- cgroups --------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def group():
+    """group(controller) makes a cgroup (version 1 hierarchy, or "unified" for 2) and removes it; returns its directory."""
+    made = []
+
+    def make(controller):
+        root = pathlib.Path("/sys/fs/cgroup") / controller
+        if controller == "unified" and (pathlib.Path("/sys/fs/cgroup") / "cgroup.controllers").exists():
+            root = pathlib.Path("/sys/fs/cgroup")
+        if not root.is_dir() or not os.access(root, os.W_OK):
+            pytest.skip(f"no {controller} hierarchy that can be written to")
+        path = root / f"boxo-test-{os.getpid()}-{len(made)}"
+        path.mkdir()
+        made.append(path)
+        return path
+
+    yield make
+    for path in made:
+        def removed():
+            for pid in (path / "cgroup.procs").read_text().split():
+                (path.parent / "cgroup.procs").write_text(pid)
+            try:
+                path.rmdir()
+            except OSError:
+                return False
+            return True
+        wait_until(f"{path} can be removed", removed)
+
+
+def test_cgroup_memory_and_cpu_limits(agent, target, group):
+    memory_group, cpu_group = group("memory"), group("cpu")
+    if not (memory_group / "memory.limit_in_bytes").exists():
+        pytest.skip("no version 1 hierarchy with the memory controller here")
+    (memory_group / "memory.limit_in_bytes").write_text(str(256 * MIB))
+    (cpu_group / "cpu.cfs_quota_us").write_text("20000")
+    t = target("threads", 0, 1)
+    for g in (memory_group, cpu_group):
+        (g / "cgroup.procs").write_text(str(t.pid))
+    a = agent("--no-bpf", "--pid", t.pid)
+    page = a.next_page(5)
+    assert page.value("boxo_resource_memory_limit_bytes") == 256 * MIB
+    assert page.value("boxo_resource_cpu_limit_cores") == pytest.approx(0.2)
+    assert page.value("boxo_resource_oom_kills_total") == 0
+    stat = dict(line.split() for line in (cpu_group / "cpu.stat").read_text().splitlines())
+    assert 0 < page.value("boxo_resource_cpu_throttled_periods_total") <= int(stat["nr_throttled"])
+    assert 0 < page.value("boxo_resource_cpu_throttled_seconds_total") <= int(stat["throttled_time"]) / 1e9
+    # It wants a whole CPU and gets a fifth: every period is throttled.
+    assert page.value("boxo_resource_cpu_pressure") > 0.5
+    assert page.value("boxo_resource_cpu_usage_percent") < 40
+
+
+def test_out_of_memory_kills(agent, target, group):
+    g = group("memory")
+    if not (g / "memory.oom_control").exists() or "oom_kill " not in (g / "memory.oom_control").read_text():
+        pytest.skip("this kernel does not count kills by version 1 cgroup")
+    t = target("memory")
+    (g / "cgroup.procs").write_text(str(t.pid))
+    a = agent("--no-bpf", "--cgroup", g)
+    assert a.next_page().value("boxo_resource_oom_kills_total") == 0
+    (g / "memory.limit_in_bytes").write_text(str(16 * MIB))
+    assert t.tell("anon 64") == ""
+    wait_until("the kill is counted", lambda: a.value("boxo_resource_oom_kills_total") == 1)
+
+
+def test_a_cgroup_sums_its_processes(agent, target, group):
+    g = group("memory")
+    watched = [target("memory"), target("memory")]
+    outside = target("memory")
+    for t in watched:
+        (g / "cgroup.procs").write_text(str(t.pid))
+    a = agent("--no-bpf", "--cgroup", g)
+    before = memory(a.next_page())
+    for t in (*watched, outside):
+        t.tell("anon 20")
+    page = a.next_page()
+    assert memory(page)["anon"] - before["anon"] == pytest.approx(40 * MIB, abs=MIB)
+    assert threads(page)["sleeping"] == 2
+    usage = int((g / "memory.usage_in_bytes").read_text())
+    assert page.value("boxo_resource_memory_usage_bytes") == pytest.approx(usage, rel=0.1)
+    assert page.value("boxo_resource_memory_usage_bytes") >= 40 * MIB
+    # Both end: what they counted stays.
+    faults = page.value("boxo_resource_page_faults_total", type="minor")
+    for t in watched:
+        t.popen.kill()
+        t.popen.wait()
+    page = wait_until("they are gone", lambda: (p := a.page()).value("boxo_agent_target_up") == 0 and p)
+    assert page.value("boxo_resource_page_faults_total", type="minor") >= faults
+    assert page.value("boxo_resource_open_fds") is None
+
+
+def test_cpu_time_of_a_cgroup(agent, target, group):
+    g = group("cpuacct")
+    if not (g / "cpuacct.usage_user").exists():
+        pytest.skip("no version 1 hierarchy with cpuacct here")
+    t = target("children")
+    (g / "cgroup.procs").write_text(str(t.pid))
+    a = agent("--no-bpf", "--cgroup", g)
+    t.tell("burn 200")
+    t.tell("reap 100 2")
+    time.sleep(0.3)
+    page = a.next_page()
+    usage = sum(int((g / f"cpuacct.usage_{mode}").read_text()) for mode in ("user", "sys")) / 1e9
+    assert cpu(page) == pytest.approx(usage, abs=0.02)
+    assert usage == pytest.approx(0.4, abs=0.1)
+
+
+def test_pressure_of_a_cgroup_and_of_the_host(agent, target, group):
+    if not pathlib.Path("/proc/pressure/cpu").exists():
+        pytest.skip("no pressure stall information here: boot with psi=1")
+    t = target("threads", 0, 4)
+    a = agent("--no-bpf", "--pid", t.pid)
+    page = a.next_page(2)
+    assert page.value("boxo_resource_pressure_info", scope="host") == 1
+    truth = int(pathlib.Path("/proc/pressure/cpu").read_text().split("total=")[1].split()[0]) / 1e6
+    assert page.value("boxo_resource_pressure_seconds_total", resource="cpu", kind="some") == pytest.approx(truth, abs=2)
+    assert page.value("boxo_resource_cpu_pressure") > 0.5, "four that spin on fewer CPUs"
+    a.stop()
+
+    g = group("unified")
+    if not (g / "cpu.pressure").exists():
+        pytest.skip("no version 2 hierarchy here")
+    (g / "cgroup.procs").write_text(str(t.pid))
+    a = agent("--no-bpf", "--pid", t.pid)
+    page = a.next_page(3)
+    assert page.value("boxo_resource_pressure_info", scope="cgroup") == 1
+    assert page.value("boxo_resource_pressure_info", scope="host") is None
+    truth = int((g / "cpu.pressure").read_text().split("total=")[1].split()[0]) / 1e6
+    assert 0 < page.value("boxo_resource_pressure_seconds_total", resource="cpu", kind="some") <= truth
+    for name in ("cpu", "memory", "disk"):
+        assert 0 <= page.value(f"boxo_resource_{name}_pressure") <= 1
+
+
+# --- restarts and rights --------------------------------------------------------------------------------------------
+
+def test_counters_go_on_when_the_target_restarts(agent, target, tmp_path):
+    name = "boxo-restart"
+    os.symlink(pathlib.Path(os.environ.get("BOXO_BUILD", pathlib.Path(__file__).parents[2] / "build")) / "tests/targets/sockets", tmp_path / name)
+    a = agent("--no-bpf", "--comm", name)
+    sent = 0
+    for round in range(2):
+        t = target(tmp_path / name, 3)
+        t.tell("move 1000")
+        wait_until("it is seen", lambda: a.value("boxo_agent_target_up") == 1)
+        page = a.next_page()
+        assert traffic(page)["sent"] == 3000 * (round + 1)
+        faults = page.value("boxo_resource_page_faults_total", type="minor")
+        assert faults > sent
+        t.popen.kill()
+        t.popen.wait()
+        page = wait_until("it is gone", lambda: (p := a.page()).value("boxo_agent_target_up") == 0 and p)
+        assert traffic(page)["sent"] == 3000 * (round + 1)
+        sent = page.value("boxo_resource_page_faults_total", type="minor")
+        assert sent >= faults
+
+
+def test_what_another_user_may_not_read_is_absent_with_the_mend(agent, target, tmp_path):
+    t = target("sockets", 1)
+    tmp_path.chmod(0o755)
+    nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps", "-all", "--bounding-set", "-all")
+    a = agent("--no-bpf", "--pid", t.pid, events=f"/tmp/boxo-test-{os.getpid()}.sock", prefix=nobody)
+    page = a.next_page(2)
+    assert page.value("boxo_resource_threads", state="sleeping") == 1, "what everybody may read is there"
+    assert cpu(page) is not None
+    assert page.value("boxo_resource_max_fds") is not None
+    reasons = {s.labels["metric"]: s.labels["reason"] for s in page.all("boxo_agent_metric_absent_info")}
+    for name in ("boxo_resource_disk_read_bytes_total", "boxo_network_sockets", "boxo_resource_disk_usage_bytes",
+                 "boxo_network_socket_bytes_total"):
+        assert not page.all(name)
+        assert "Permission denied" in reasons[name] and "CAP_SYS_PTRACE" in reasons[name], name

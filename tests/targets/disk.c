@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// Disk I/O of known size, on files in the working directory.
+//   write N    N MiB past the page cache, 1 MiB a call      read N     the same, reading
+//   sync N     N MiB in N calls, an fsync after each        cancel N   N MiB into the page cache, deleted
+//   before they are
+//                                                                      written
+#include <fcntl.h>
+
+#include "commands.h"
+
+enum { kMiB = 1 << 20 };
+
+static char* block;
+
+static int open_file(const char* name, int flags) {
+  const int fd = open(name, flags | O_CREAT, 0600);
+  if (fd < 0) die(name);
+  return fd;
+}
+
+static void write_blocks(int fd, long count, int sync) {
+  for (long i = 0; i < count; ++i)
+    if (write(fd, block, kMiB) != kMiB || (sync && fsync(fd))) die("write");
+}
+
+int main(void) {
+  if (posix_memalign((void**)&block, 4096, kMiB)) die("posix_memalign");
+  memset(block, 'x', kMiB);
+  answer("READY");
+  for (;;) {
+    const struct command command = next_command();
+    if (is(&command, "write")) {
+      const int fd = open_file("direct", O_RDWR | O_DIRECT | O_TRUNC);
+      write_blocks(fd, command.a, 0);
+      close(fd);
+    } else if (is(&command, "read")) {
+      const int fd = open_file("direct", O_RDWR | O_DIRECT);
+      for (long i = 0; i < command.a; ++i)
+        if (read(fd, block, kMiB) != kMiB) die("read");
+      close(fd);
+    } else if (is(&command, "sync")) {
+      const int fd = open_file("synced", O_RDWR | O_TRUNC);
+      write_blocks(fd, command.a, 1);
+      close(fd);
+    } else if (is(&command, "cancel")) {
+      const int fd = open_file("cancelled", O_RDWR | O_TRUNC);
+      write_blocks(fd, command.a, 0);
+      unlink("cancelled");
+      close(fd);
+    }
+    answer("done");
+  }
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#include <doctest/doctest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+
+#include "agent/options.h"
+#include "collectors/fd.h"
+
+using namespace boxo;
+
+namespace {
+
+const KnownNames kKnown{{"process", "events"}, {"syscalls", "blockio"}};
+
+Result<std::variant<Options, Printout>> parse(std::vector<const char*> words) {
+  words.insert(words.begin(), "boxo-agent");
+  return parse_options(static_cast<int>(words.size()), words.data(), kKnown);
+}
+
+Options good(const std::vector<const char*>& words) {
+  auto parsed = parse(words);
+  REQUIRE_MESSAGE(parsed, (parsed ? "" : parsed.error().text()));
+  return std::get<Options>(*parsed);
+}
+
+std::string bad(const std::vector<const char*>& words) {
+  auto parsed = parse(words);
+  REQUIRE(!parsed);
+  CHECK(parsed.error().text().find('\n') == std::string::npos);
+  CHECK_FALSE(parsed.error().hint.empty());
+  return parsed.error().text();
+}
+
+struct TemporaryFile {
+  std::string path = "/tmp/boxo-agent-test-XXXXXX";
+  explicit TemporaryFile(const std::string& text) {
+    const Fd fd(::mkstemp(path.data()));
+    REQUIRE(fd);
+    std::ofstream(path) << text;
+  }
+  ~TemporaryFile() { std::remove(path.c_str()); }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  TemporaryFile(TemporaryFile&&) = delete;
+  TemporaryFile& operator=(TemporaryFile&&) = delete;
+};
+
+}  // namespace
+
+TEST_CASE("options: the defaults are those of the contract") {
+  const Options options = good({});
+  CHECK(options.target.kind == TargetSpec::Kind::kDiscover);
+  CHECK(options.listen == "127.0.0.1:9559");
+  CHECK(options.collection.interval == std::chrono::seconds(5));
+  CHECK(options.collection.events.socket == "/run/boxo-agent/events.sock");
+  CHECK(options.collection.events.stream.empty());
+  CHECK(options.collection.bpf);
+  CHECK(options.wants("process"));
+}
+
+TEST_CASE("options: what each kind of target gives") {
+  CHECK(good({"--pid", "42"}).target.pid == 42);
+  CHECK(good({"--comm", "ipfs"}).target.kind == TargetSpec::Kind::kComm);
+  CHECK(good({"--cgroup", "/x"}).target.name == "/x");
+  CHECK(good({"--container", "abcd"}).target.kind == TargetSpec::Kind::kContainer);
+  const Options command = good({"--once", "--", "ls", "--pid", "--", "x"});
+  CHECK(command.command == std::vector<std::string>{"ls", "--pid", "--", "x"});
+}
+
+TEST_CASE("options: an error names the option, the value and the mend") {
+  CHECK(bad({"--pid", "x"}) == "--pid x: not a process id: give a positive number");
+  CHECK(bad({"--pid", "1", "--comm", "y"}) == "--comm y: a target was given already by --pid: give only one of them");
+  CHECK(bad({"--cgroup", ""}) == "--cgroup '': empty: say which one to watch, or leave the option out");
+  CHECK(bad({"--interval", "5"}) == "--interval 5: no unit: use ms, s, m or h, such as 5s");
+  CHECK(bad({"--interval", "99ms"}).find("100ms to 1h") != std::string::npos);
+  CHECK(bad({"--interval", "61m"}).find("100ms to 1h") != std::string::npos);
+  CHECK(bad({"--interval", "-1s"}).find("--interval -1s") != std::string::npos);
+  CHECK(bad({"--label", "novalue"}).find("KEY=VALUE") != std::string::npos);
+  CHECK(bad({"--label", "le=1"}).find("reserved") != std::string::npos);
+  CHECK(bad({"--label", "a=1", "--label", "a=2"}).find("twice") != std::string::npos);
+  CHECK(bad({"--collector", "nope"}).find("choose among process, events") != std::string::npos);
+  CHECK(bad({"--probe", "nope:10%"}).find("choose among syscalls, blockio") != std::string::npos);
+  CHECK(bad({"--events-mode", "0999"}).find("--events-mode 0999") != std::string::npos);
+  CHECK(bad({"--history", "0"}).find("--history 0") != std::string::npos);
+  CHECK(bad({"--log-level", "loud"}).find("choose among error") != std::string::npos);
+  CHECK(bad({"--nonsense"}).find("--nonsense") != std::string::npos);
+  CHECK(bad({"stray"}).find("stray") != std::string::npos);
+  CHECK(bad({"--"}).find("command") != std::string::npos);
+  CHECK(bad({"--pid", "1", "--", "ls"}).find("target was given") != std::string::npos);
+}
+
+TEST_CASE("options: collectors are chosen and left out") {
+  CHECK_FALSE(good({"--no-collector", "events"}).wants("events"));
+  CHECK(good({"--collector", "events"}).wants("events"));
+  CHECK_FALSE(good({"--collector", "events"}).wants("process"));
+  CHECK(good({"--probe", "syscalls:10%"}).collection.probes_on == std::vector<std::string>{"syscalls:10%"});
+}
+
+TEST_CASE("options: a file says the same, the command line wins, a wrong name is an error") {
+  const TemporaryFile file("interval = \"1s\"\nlabel = [\"a=b\", \"c=d\"]\nno-bpf = true\ncomm = \"x\"\n");
+  const Options options = good({"--config", file.path.c_str(), "--interval", "2s"});
+  CHECK(options.collection.interval == std::chrono::seconds(2));
+  CHECK(options.labels.size() == 2);
+  CHECK_FALSE(options.collection.bpf);
+  CHECK(options.target.name == "x");
+  CHECK(good({"--config", file.path.c_str(), "--pid=7"}).target.pid == 7);
+  CHECK(good({"--config", file.path.c_str(), "--", "ls"}).target.kind == TargetSpec::Kind::kDiscover);
+  const TemporaryFile wrong("intervall = \"1s\"\n");
+  CHECK(bad({"--config", wrong.path.c_str()}).find("intervall") != std::string::npos);
+  CHECK(bad({"--config", "/no/such/file"}).find("/no/such/file") != std::string::npos);
+}
+
+TEST_CASE("options: durations") {
+  CHECK(*parse_duration("250ms") == std::chrono::milliseconds(250));
+  CHECK(*parse_duration("1.5m") == std::chrono::seconds(90));
+  CHECK(*parse_duration("1h") == std::chrono::hours(1));
+  for (const char* text : {"", "s", "5", "5d", "1e9h", "nan s", "inf", "0x5s", "5 s"}) CHECK_FALSE(parse_duration(text));
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#pragma once
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "collectors/target.h"
+
+namespace boxo::test {
+
+/// The process `pid` as the target would describe it.
+inline Process process_of(pid_t pid, ProcessId parent = {}) {
+  auto dir = Dir::open("/proc/" + std::to_string(pid));
+  if (!dir) return {};
+  const std::string stat = *dir->read("stat");
+  std::string rest = stat.substr(stat.rfind(')') + 2);
+  for (int field = 3; field < 22; ++field) rest = rest.substr(rest.find(' ') + 1);
+  return {{pid, std::strtoull(rest.c_str(), nullptr, 10)}, parent, "", std::move(*dir)};
+}
+
+/// A child of the test that runs `work` and then waits to be killed; ready once `work` has returned.
+class Child {
+ public:
+  template <class Work>
+  explicit Child(Work work) {
+    int ready[2];
+    if (::pipe(ready) != 0) std::abort();
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      work();
+      (void)!::write(ready[1], "r", 1);
+      for (;;) ::pause();
+    }
+    char byte = 0;
+    (void)!::read(ready[0], &byte, 1);
+    ::close(ready[0]);
+    ::close(ready[1]);
+  }
+  ~Child() { end(); }
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  Child(Child&&) = delete;
+  Child& operator=(Child&&) = delete;
+
+  pid_t pid() const { return pid_; }
+  /// Ends it without waiting for it: it is a zombie then.
+  void kill() const {
+    ::kill(pid_, SIGKILL);
+    siginfo_t info;
+    ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT);
+  }
+  void end() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+    pid_ = 0;
+  }
+
+ private:
+  pid_t pid_ = 0;
+};
+
+}  // namespace boxo::test

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#include <doctest/doctest.h>
+#include <pthread.h>
+
+#include <ctime>
+
+#include "collectors/host/thread_table.h"
+#include "tests/unit/host_helpers.h"
+#include "tests/unit/tree.h"
+
+using namespace boxo;
+using namespace boxo::host;
+using boxo::test::Child;
+using boxo::test::process_of;
+using boxo::test::Tree;
+
+namespace {
+
+std::vector<Process> only(pid_t pid) {
+  std::vector<Process> list;
+  list.push_back(process_of(pid));
+  return list;
+}
+
+std::uint64_t state(const ThreadTable& table, const std::string& name) {
+  for (std::size_t i = 0; i < kThreadStates.size(); ++i)
+    if (name == kThreadStates[i]) return table.by_state()[i];
+  return ~0ULL;
+}
+
+/// Small stacks: a thousand threads in a test.
+void start_threads(int count, void* (*work)(void*)) {
+  pthread_attr_t attributes;
+  ::pthread_attr_init(&attributes);
+  ::pthread_attr_setstacksize(&attributes, 65536);
+  for (int i = 0; i < count; ++i) {
+    pthread_t thread{};
+    ::pthread_create(&thread, &attributes, work, nullptr);
+  }
+  // All of them asleep: the numbers stand.
+  ::usleep(150'000);
+}
+
+void* sleep_for_ever(void*) {
+  for (;;) ::pause();
+}
+void* nap(void*) {
+  for (int i = 0; i < 300; ++i) ::usleep(1000);
+  return nullptr;
+}
+
+/// What `status` says of a process's only thread.
+std::pair<std::uint64_t, std::uint64_t> switches_of(const Process& process) {
+  const std::string text = *process.proc.read("status");
+  const auto after = [&text](const std::string& key) {
+    return std::strtoull(text.c_str() + text.find("\n" + key) + key.size() + 1, nullptr, 10);
+  };
+  return {after("voluntary_ctxt_switches:"), after("nonvoluntary_ctxt_switches:")};
+}
+
+}  // namespace
+
+TEST_CASE("threads: the letter of /proc names one of six states") {
+  const std::string letters = "RSDTtZXIPKW?";
+  const std::string expected = "012334455200";
+  for (std::size_t i = 0; i < letters.size(); ++i)
+    CHECK(thread_state(letters[i]) == static_cast<std::size_t>(expected[i] - '0'));
+}
+
+TEST_CASE("threads: counted exactly, few and many") {
+  for (const int count : {5, 300}) {
+    Child child([count] { start_threads(count, sleep_for_ever); });
+    const auto list = only(child.pid());
+    ThreadTable table;
+    // On a busy machine a thread that has been made may still wait for its first turn on a CPU.
+    for (int tries = 0; tries < 500 && state(table, "sleeping") != static_cast<std::size_t>(count) + 1;
+         ++tries) {
+      ::usleep(20'000);
+      table.update(list);
+    }
+    for (int round = 0; round < 3; ++round) {
+      table.update(list);
+      CHECK(table.trouble() == "");
+      CHECK(table.size() == static_cast<std::size_t>(count) + 1);
+      CHECK(state(table, "sleeping") == static_cast<std::size_t>(count) + 1);
+    }
+    ::kill(child.pid(), SIGSTOP);
+    ::usleep(100'000);
+    table.update(list);
+    CHECK(state(table, "stopped") == static_cast<std::size_t>(count) + 1);
+    CHECK(table.size() == static_cast<std::size_t>(count) + 1);
+    child.kill();
+    table.update(list);
+    CHECK(state(table, "zombie") == 1);
+    CHECK(table.size() == 1);
+    child.end();
+    table.update(list);
+    CHECK(table.size() == 0);
+    CHECK(table.trouble() == "");
+  }
+}
+
+TEST_CASE("threads: context switches equal what the kernel says, and stay when threads and processes end") {
+  Child child([] {
+    for (int i = 0; i < 50; ++i) ::usleep(100);
+  });
+  const auto list = only(child.pid());
+  ThreadTable table;
+  table.update(list);
+  const auto [voluntary, involuntary] = switches_of(list[0]);
+  CHECK(voluntary >= 50);
+  CHECK(table.totals().voluntary == voluntary);
+  CHECK(table.totals().involuntary == involuntary);
+  child.end();
+  table.update(list);
+  table.update({});
+  CHECK(table.totals().voluntary == voluntary);
+  CHECK(table.totals().involuntary == involuntary);
+}
+
+TEST_CASE("threads: those that end between keep what they had") {
+  Child child([] { start_threads(3, nap); });
+  const auto list = only(child.pid());
+  ThreadTable table;
+  std::uint64_t last = 0;
+  for (int round = 0; round < 60 || (table.size() > 1 && round < 1000); ++round) {
+    table.update(list);
+    CHECK(table.totals().voluntary >= last);
+    last = table.totals().voluntary;
+    ::usleep(10'000);
+  }
+  CHECK(table.size() == 1);
+  CHECK(last >= 3 * 50);
+}
+
+TEST_CASE("threads: one that runs among many that sleep is seen running") {
+  Child child([] {
+    start_threads(100, sleep_for_ever);
+    start_threads(1, [](void*) -> void* {
+      for (;;) (void)std::clock();
+    });
+  });
+  const auto list = only(child.pid());
+  ThreadTable table;
+  for (int round = 0; round < 5; ++round) {
+    table.update(list);
+    CHECK(table.size() == 102);
+    CHECK(state(table, "running") == 1);
+    ::usleep(20'000);
+  }
+  CHECK(table.totals().wait_ns > 0);
+}
+
+TEST_CASE("threads: a kernel without schedstat, and hostile text") {
+  const std::string good =
+      "Name:\tx\nState:\tS (sleeping)\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t2\n";
+  Tree tree({{"9/stat", ""},
+             {"9/task/9/status", good},
+             {"9/task/10/status", good},
+             {"9/task/notanumber/status", good}});
+  std::vector<Process> list;
+  list.push_back({{9, 1}, {}, "x", *Dir::open(tree.path("9"))});
+  ThreadTable table;
+  table.update(list);
+  CHECK(table.trouble() == "");
+  CHECK_FALSE(table.has_schedstat());
+  CHECK(table.size() == 2);
+  CHECK(table.totals().voluntary == 14);
+  CHECK(table.totals().involuntary == 4);
+
+  tree.put("9/task/10/status", "State:\n\nvoluntary_ctxt_switches:\t99999999999999999999999\n");
+  table.update(list);
+  CHECK(table.trouble() != "");
+  CHECK(table.totals().voluntary == 14);
+}

@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#include "collectors/target.h"
+
+#include <doctest/doctest.h>
+
+#include "collectors/process_table.h"
+#include "tests/unit/fake_proc.h"
+
+using namespace boxo;
+using boxo::test::FakeProc;
+using boxo::test::FakeProcess;
+using boxo::test::Tree;
+using Kind = TargetSpec::Kind;
+
+namespace {
+
+using Pids = std::vector<pid_t>;
+
+Result<Target> make(Kind kind, const FakeProc& proc, pid_t pid = 0, const std::string& name = {},
+                    const std::string& cgroups = "/nonexistent") {
+  return Target::make({kind, pid, name}, proc.path(), cgroups);
+}
+
+Pids pids(const Target& target) {
+  Pids out;
+  for (const Process& process : target.processes()) out.push_back(process.id.pid);
+  return out;
+}
+
+Pids after_refresh(Target& target) {
+  target.refresh();
+  return pids(target);
+}
+
+}  // namespace
+
+TEST_CASE("the stat line of a process with any name") {
+  for (const std::string name : {"a b", "(", ")", ") R 1 1", "x) (y", "line\nbreak", "", "((((("}) {
+    const auto stat = parse_proc_stat(FakeProc::stat({7, 3, 99, name, 'D', 12}));
+    REQUIRE(stat);
+    CHECK(stat->pid == 7);
+    CHECK(stat->comm == name);
+    CHECK(stat->state == 'D');
+    CHECK(stat->parent == 3);
+    CHECK(stat->threads == 12);
+    CHECK(stat->start_ticks == 99);
+    CHECK_FALSE(stat->kernel_thread);
+  }
+  CHECK(parse_proc_stat(FakeProc::stat({.pid = 2, .parent = 0, .start = 1, .flags = 0x00208040}))
+            ->kernel_thread);
+  CHECK(parse_proc_stat(FakeProc::stat({7, 3, 99, "z", 'Z', 1}))->ended());
+  // The main thread has ended, others have not.
+  CHECK_FALSE(parse_proc_stat(FakeProc::stat({7, 3, 99, "z", 'Z', 2}))->ended());
+  const std::string whole = FakeProc::stat({7, 3, 99});
+  for (std::size_t cut = 0; cut < whole.find(" 99 "); ++cut)
+    CHECK_FALSE(parse_proc_stat(whole.substr(0, cut)));
+  for (const char* bad : {"", "x", "1 (a", "1 a) S", ") (", "(a) S 1", "x (a) S 1 1 1 0 -1 0", "-1 (a) S 1"})
+    CHECK_FALSE(parse_proc_stat(bad));
+}
+
+TEST_CASE("a pid and its descendants") {
+  FakeProc proc{{1, 0, 1, "init"},
+                {50, 1, 5, "other"},
+                {60, 50, 6, "others child"},
+                {100, 1, 10, "main (x) y"},
+                {90, 100, 20},
+                {101, 100, 11, "child\n"},
+                {102, 101, 12},
+                {103, 102, 13}};
+  auto target = make(Kind::kPid, proc, 100);
+  REQUIRE(target);
+  CHECK(pids(*target) == Pids{100, 90, 101, 102, 103});
+  CHECK(target->main()->comm == "main (x) y");
+  CHECK(target->main()->id == ProcessId{100, 10});
+  CHECK(target->main()->parent.pid == 0);
+  CHECK(target->processes()[2].comm == "child\n");
+  CHECK(target->processes()[3].parent == ProcessId{101, 11});
+  CHECK(target->describe() == "pid 100 (main (x) y) and 4 others");
+  CHECK(target->ended_fd() == -1);
+
+  const auto generation = target->generation();
+  target->refresh();
+  CHECK(target->generation() == generation);
+
+  proc.add({104, 103, 30});
+  proc.add({70, 60, 30});
+  CHECK(after_refresh(*target) == Pids{100, 90, 101, 102, 103, 104});
+  CHECK(target->generation() > generation);
+}
+
+TEST_CASE("a grandchild stays when its parent has ended") {
+  FakeProc proc{{1, 0, 1}, {100, 1, 10}, {101, 100, 11}, {102, 101, 12}};
+  auto target = make(Kind::kPid, proc, 100);
+  REQUIRE(target);
+  proc.end(101);
+  proc.add({102, 1, 12});  // init's child now
+  proc.add({103, 102, 13});
+  CHECK(after_refresh(*target) == Pids{100, 102, 103});
+  CHECK(target->processes()[1].parent.pid == 0);
+  CHECK(target->processes()[2].parent.pid == 102);
+  proc.end(103);
+  CHECK(after_refresh(*target) == Pids{100, 102});
+  CHECK(target->restarts() == 0);
+}
+
+TEST_CASE("several generations born between two looks") {
+  FakeProc proc{{1, 0, 1}, {100, 1, 10}};
+  auto target = make(Kind::kPid, proc, 100);
+  REQUIRE(target);
+  proc.add({30, 20, 40});  // its parent's pid is greater or smaller: pids wrap
+  proc.add({20, 200, 30});
+  proc.add({200, 100, 20});
+  CHECK(after_refresh(*target) == Pids{100, 20, 30, 200});
+}
+
+TEST_CASE("a pid used again is another process") {
+  FakeProc proc{{1, 0, 1}, {50, 1, 5}, {100, 1, 10}, {101, 100, 11}};
+  auto target = make(Kind::kPid, proc, 100);
+  REQUIRE(target);
+  CHECK(pids(*target) == Pids{100, 101});
+
+  SUBCASE("a stranger's pid comes to a child of the target") {
+    proc.end(50);
+    proc.add({50, 100, 40});
+    CHECK(after_refresh(*target) == Pids{100, 50, 101});
+  }
+  SUBCASE("a member's pid comes to a stranger") {
+    proc.end(101);
+    proc.add({101, 1, 40});
+    CHECK(after_refresh(*target) == Pids{100});
+  }
+  SUBCASE("a member's pid comes to another member") {
+    proc.end(101);
+    proc.add({101, 100, 40});
+    CHECK(after_refresh(*target) == Pids{100, 101});
+    CHECK(target->processes()[1].id.start_ticks == 40);
+  }
+  SUBCASE("the main process's pid comes to a stranger") {
+    proc.end(100);
+    proc.add({100, 1, 40});
+    CHECK(after_refresh(*target).empty());
+    CHECK(after_refresh(*target).empty());
+    CHECK_FALSE(target->up());
+    CHECK(target->main() == nullptr);
+    CHECK(target->describe() == "pid 100 has ended");
+    CHECK(target->restarts() == 0);
+  }
+  SUBCASE("what names a younger process as its parent is no child") {
+    proc.add({102, 101, 3});
+    CHECK(after_refresh(*target) == Pids{100, 101});
+  }
+}
+
+TEST_CASE("zombies") {
+  FakeProc proc{{1, 0, 1}, {100, 1, 10}, {101, 100, 11}};
+  auto target = make(Kind::kPid, proc, 100);
+  REQUIRE(target);
+  SUBCASE("a child as a zombie is a process with nothing in it") {
+    proc.put("101/stat", FakeProc::stat({101, 100, 11, "prog", 'Z', 1}));
+    CHECK(after_refresh(*target) == Pids{100, 101});
+  }
+  SUBCASE("the main one as a zombie has ended") {
+    proc.put("100/stat", FakeProc::stat({100, 1, 10, "prog", 'Z', 1}));
+    CHECK(after_refresh(*target).empty());
+    CHECK(make(Kind::kPid, proc, 100)->describe() == "pid 100 has ended");
+  }
+  SUBCASE("only its main thread has ended") {
+    proc.put("100/stat", FakeProc::stat({100, 1, 10, "prog", 'Z', 3}));
+    CHECK(after_refresh(*target) == Pids{100, 101});
+  }
+}
+
+TEST_CASE("a pid that names no process") {
+  FakeProc proc{{1, 0, 1}, {100, 1, 10}};
+  proc.put("100/status", "Name:\tprog\nTgid:\t100\nPid:\t100\n");
+  CHECK(make(Kind::kPid, proc, 100));
+  auto none = make(Kind::kPid, proc, 4711);
+  REQUIRE_FALSE(none);
+  CHECK(none.error().code == ESRCH);
+  CHECK(none.error().text().find("4711") != std::string::npos);
+  proc.add({105, 1, 10});
+  proc.put("105/status", "Name:\tprog\nTgid:\t100\nPid:\t105\n");
+  auto thread = make(Kind::kPid, proc, 105);
+  REQUIRE_FALSE(thread);
+  CHECK(thread.error().code == ESRCH);
+  CHECK(thread.error().text() == "pid 105 is a thread: give the pid of its process, 100");
+  CHECK_FALSE(Target::make({Kind::kPid, 1, {}}, proc.path("missing")));
+}
+
+TEST_CASE("an exec keeps the process and changes the generation") {
+  FakeProc proc{{1, 0, 1}, {100, 1, 10, "sh"}};
+  proc.put("100/exe", "->/bin/sh");
+  auto target = make(Kind::kPid, proc, 100);
+  REQUIRE(target);
+  const auto generation = target->generation();
+  proc.add({100, 1, 10, "node"});
+  proc.put("100/exe", "->/bin/node");
+  CHECK(after_refresh(*target) == Pids{100});
+  CHECK(target->main()->comm == "node");
+  CHECK(target->generation() > generation);
+  CHECK(target->restarts() == 0);
+}
+
+TEST_CASE("a name is waited for, and found again after a restart") {
+  FakeProc proc{{1, 0, 1, "init"}, {100, 1, 10, "other"}};
+  auto target = make(Kind::kComm, proc, 0, "node");
+  REQUIRE(target);
+  CHECK_FALSE(target->up());
+  CHECK(target->describe() == "no process named node yet");
+  proc.add({200, 1, 20, "node"});
+  proc.add({201, 200, 21, "helper"});
+  CHECK(after_refresh(*target) == Pids{200, 201});
+  CHECK(target->restarts() == 0);
+
+  proc.end(200);
+  CHECK(after_refresh(*target).empty());
+  CHECK(target->describe() == "no process named node any more");
+  CHECK(target->restarts() == 0);
+  proc.add({300, 1, 30, "node"});
+  CHECK(after_refresh(*target) == Pids{300});
+  CHECK(target->restarts() == 1);
+
+  // Down and up between two looks, under the same pid.
+  proc.end(300);
+  proc.add({300, 1, 40, "node"});
+  CHECK(after_refresh(*target) == Pids{300});
+  CHECK(target->main()->id.start_ticks == 40);
+  CHECK(target->restarts() == 2);
+}
+
+TEST_CASE("of several with the name the oldest that is no child of another") {
+  FakeProc proc{{1, 0, 1, "init"}, {300, 1, 10, "node"}, {200, 300, 10, "node"}, {250, 1, 30, "node"}};
+  auto target = make(Kind::kComm, proc, 0, "node");
+  REQUIRE(target);
+  CHECK(pids(*target) == Pids{300, 200});
+  proc.end(300);
+  CHECK(after_refresh(*target) == Pids{200});
+  CHECK(target->restarts() == 1);
+}
+
+TEST_CASE("names longer than the kernel keeps") {
+  FakeProc proc{{1, 0, 1, "init"}, {100, 1, 10, "a-very-long-pro"}, {200, 1, 20, "a-very-long-pro"}};
+  proc.put("100/exe", "->/opt/a-very-long-proxy");
+  proc.put("100/cmdline", std::string("/opt/a-very-long-proxy\0-x", 25));
+  proc.put("200/exe", "->/opt/a-very-long-program");
+  CHECK(pids(*make(Kind::kComm, proc, 0, "a-very-long-program")) == Pids{200});
+  CHECK(pids(*make(Kind::kComm, proc, 0, "a-very-long-proxy")) == Pids{100});
+  CHECK(pids(*make(Kind::kComm, proc, 0, "a-very-long-pro")) == Pids{100});
+  CHECK_FALSE(make(Kind::kComm, proc, 0, "a-very-long-prometheus")->up());
+  // A script is known by its path in the arguments.
+  proc.put("200/exe", "->/bin/bash");
+  proc.put("200/cmdline", std::string("/bin/bash\0/opt/a-very-long-program\0", 35));
+  CHECK(pids(*make(Kind::kComm, proc, 0, "a-very-long-program")) == Pids{200});
+}
+
+TEST_CASE("a name is lost by exec, not by a new title") {
+  FakeProc proc{{1, 0, 1, "init"}, {100, 1, 10, "node"}};
+  proc.put("100/exe", "->/bin/node");
+  auto target = make(Kind::kComm, proc, 0, "node");
+  REQUIRE(target);
+  proc.add({100, 1, 10, "title"});
+  CHECK(after_refresh(*target) == Pids{100});
+  proc.put("100/exe", "->/bin/other");
+  CHECK(after_refresh(*target).empty());
+  proc.add({100, 1, 10, "node"});
+  CHECK(after_refresh(*target) == Pids{100});
+  CHECK(target->restarts() == 1);
+}
+
+TEST_CASE("a process that takes the name long after it was born is found") {
+  FakeProc proc{{1, 0, 1, "init"}};
+  for (int pid = 100; pid < 700; ++pid) proc.add({pid, 1, 10, "sh"});
+  auto target = make(Kind::kComm, proc, 0, "node");
+  REQUIRE(target);
+  CHECK_FALSE(target->up());
+  proc.add({600, 1, 10, "node"});
+  int looks = 0;
+  for (; looks < 4 && !target->up(); ++looks) target->refresh();
+  CHECK(pids(*target) == Pids{600});
+}
+
+TEST_CASE("a cgroup: every process in it, wherever it comes from") {
+  FakeProc proc{{1, 0, 1}, {100, 1, 20, "b"}, {101, 100, 21}, {102, 1, 10, "a"}, {103, 1, 30}};
+  Tree groups{{"memory/cgroup.procs", ""},
+              {"memory/node/cgroup.procs", "100\n102\n"},
+              {"memory/node/sub/cgroup.procs", "101\n"},
+              {"cpu/cgroup.procs", ""},
+              {"unified/cgroup.controllers", ""},
+              {"unified/cgroup.procs", "1\n"},
+              {"unified/node/cgroup.procs", ""}};
+  for (const char* name : {"/node", "node/", "absolute"}) {
+    const std::string path = name == std::string("absolute") ? groups.path("memory/node") : name;
+    auto target = make(Kind::kCgroup, proc, 0, path, groups.path());
+    REQUIRE(target);
+    CHECK(pids(*target) == Pids{102, 100, 101});  // the oldest is the main one
+    CHECK(target->is_cgroup());
+    CHECK(target->cgroup_path("memory") == "/node");
+    CHECK(target->processes()[2].parent.pid == 100);
+  }
+  auto target = make(Kind::kCgroup, proc, 0, "/node", groups.path());
+  REQUIRE(target);
+  const auto generation = target->generation();
+  target->refresh();
+  CHECK(target->generation() == generation);
+
+  groups.put("memory/node/cgroup.procs", "102\n103\n");
+  groups.put("memory/node/sub/cgroup.procs", "");
+  CHECK(after_refresh(*target) == Pids{102, 103});
+  // The oldest leaves: another one that was there is no restart.
+  groups.put("memory/node/cgroup.procs", "103\n");
+  CHECK(after_refresh(*target) == Pids{103});
+  CHECK(target->restarts() == 0);
+  groups.put("memory/node/cgroup.procs", "100\n");
+  CHECK(after_refresh(*target) == Pids{100});
+  CHECK(target->restarts() == 1);
+  // A pid that was used again.
+  proc.end(100);
+  proc.add({100, 1, 77});
+  CHECK(after_refresh(*target) == Pids{100});
+  CHECK(target->main()->id.start_ticks == 77);
+  CHECK(target->restarts() == 2);
+  // A pid of the list that is gone, and a zombie.
+  proc.put("101/stat", FakeProc::stat({101, 100, 21, "z", 'Z', 1}));
+  groups.put("memory/node/cgroup.procs", "101\n4711\n");
+  CHECK(after_refresh(*target).empty());
+  CHECK(target->describe() == "cgroup /node has no process");
+}
+
+TEST_CASE("a cgroup by a path through a link beside its hierarchy") {
+  FakeProc proc{{100, 1, 10}};
+  Tree groups{{"cpu,cpuacct/cgroup.procs", ""},
+              {"cpu,cpuacct/node/cgroup.procs", "100\n"},
+              {"cpuacct", "->cpu,cpuacct"},
+              {"memory/cgroup.procs", ""}};
+  auto target = make(Kind::kCgroup, proc, 0, groups.path("cpuacct/node"), groups.path());
+  REQUIRE(target);
+  CHECK(pids(*target) == Pids{100});
+  CHECK(target->cgroup_path("cpuacct") == "/node");
+}
+
+TEST_CASE("a cgroup that is removed and made again") {
+  FakeProc proc{{1, 0, 1}, {100, 1, 20}, {200, 1, 30}};
+  Tree groups{{"cgroup.controllers", "memory\n"}, {"cgroup.procs", ""}};
+  auto target = make(Kind::kCgroup, proc, 0, "/a/node", groups.path());
+  REQUIRE(target);
+  CHECK_FALSE(target->up());
+  CHECK(target->describe() == "no cgroup /a/node yet");
+  CHECK(target->cgroup_path("memory").empty());
+  groups.put("a/node/cgroup.procs", "100\n");
+  CHECK(after_refresh(*target) == Pids{100});
+  CHECK(target->cgroup_path("memory") == "/a/node");
+  CHECK(target->cgroup_path("cpu").empty());
+  proc.end(100);
+  groups.remove("a/node");
+  CHECK(after_refresh(*target).empty());
+  groups.put("a/node/cgroup.procs", "200\n");
+  CHECK(after_refresh(*target) == Pids{200});
+  CHECK(target->restarts() == 1);
+  // Made again between two looks.
+  proc.end(200);
+  groups.remove("a/node");
+  proc.add({200, 1, 40});
+  groups.put("a/node/cgroup.procs", "200\n");
+  CHECK(after_refresh(*target) == Pids{200});
+  CHECK(target->restarts() == 2);
+}
+
+TEST_CASE("the group of a process tree") {
+  FakeProc proc{{.pid = 100, .parent = 1, .start = 5, .cgroup = "4:memory:/m/n\n0::/u\n"}};
+  Tree groups{{"memory/cgroup.procs", ""},        {"memory/m/limit", "7"},
+              {"memory/m/n/limit", "9"},          {"unified/cgroup.procs", ""},
+              {"unified/cgroup.controllers", ""}, {"memory/release_agent", ""}};
+  auto target = make(Kind::kPid, proc, 100, {}, groups.path());
+  REQUIRE(target);
+  CHECK_FALSE(target->is_cgroup());
+  CHECK(target->cgroup_path("memory") == "/m/n");
+  CHECK(target->cgroup_path("") == "/u");
+  CHECK(target->cgroup_path("pids").empty());
+  auto view = target->cgroup("memory");
+  REQUIRE(view);
+  REQUIRE(view->levels.size() == 3);
+  CHECK(*view->levels[1].read("limit") == "7");
+  proc.put("100/cgroup", "4:memory:/\n");  // moved
+  target->refresh();
+  CHECK(target->cgroup_path("memory") == "/");
+  CHECK_FALSE(target->cgroup(""));
+  CHECK_FALSE(target->cgroup("pids"));
+}

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""What must hold on every kernel: each probe is there or has its reason, and under bad circumstances the agent still tells
+all that /proc and the cgroups allow."""
+import os
+import platform
+import re
+import subprocess
+
+import pytest
+from conftest import AGENT, Page
+
+IN_VM = os.environ.get("BOXO_VM") == "1"
+VERSION = tuple(int(x) for x in re.findall(r"\d+", platform.release())[:2])
+PROC = ["boxo_resource_cpu_seconds_total", "boxo_resource_memory_bytes", "boxo_resource_threads"]
+
+# Probes that need more than 5.10, and why. A probe that is not here must work on every kernel of the matrix.
+SINCE = {}
+
+NO_BTF = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh"]
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
+
+
+def run(prefix, *args):
+    return subprocess.run([*prefix, AGENT, *map(str, args)], capture_output=True, text=True, timeout=300)
+
+
+def once(prefix, *args):
+    # A place where everybody may write.
+    r = run(prefix, "--once", "--interval", "200ms", "--events", f"/dev/shm/boxo-test-{os.getpid()}.sock", *args)
+    assert r.returncode == 0, r.stderr
+    return Page(r.stdout)
+
+
+def requested(detail):
+    """A probe that is off unless asked for."""
+    return detail.startswith("only with --probe ")
+
+
+def test_every_probe_works_or_says_why(check):
+    names = [n for n, (_, detail) in check("--pid", os.getpid()).below("kernel").items() if requested(detail)]
+    rows = check("--pid", os.getpid(), *(x for n in names for x in ("--probe", n))).below("kernel")
+    assert rows
+    wrong = {name: detail for name, (works, detail) in rows.items() if works != (VERSION >= SINCE.get(name, (0, 0)))}
+    assert not wrong, wrong
+
+
+def test_without_btf():
+    page = once(NO_BTF, "--pid", os.getpid())
+    for name in PROC:
+        assert page.all(name), name
+    probes = page.all("boxo_agent_probe_up")
+    assert probes and all(p.value == 0 for p in probes)
+    reasons = {s.labels["reason"] for s in page.all("boxo_agent_probe_info") if not requested(s.labels["reason"])}
+    assert reasons and all("CONFIG_DEBUG_INFO_BTF" in r for r in reasons), reasons
+
+
+def test_without_privileges():
+    """As a stranger to a target that is root's."""
+    page = once(NOBODY, "--pid", os.getpid())
+    for name in PROC:
+        assert page.all(name), name
+    probes = page.all("boxo_agent_probe_up")
+    assert probes and all(p.value == 0 for p in probes)
+    reasons = {s.labels["reason"] for s in page.all("boxo_agent_probe_info") if not requested(s.labels["reason"])}
+    assert reasons and all("CAP_BPF" in r for r in reasons), reasons
+
+
+def test_read_only_sys():
+    page = once(["unshare", "--mount", "sh", "-c", 'mount -o remount,ro,bind /sys && exec "$@"', "sh"], "--pid", os.getpid())
+    assert page.all("boxo_resource_cpu_seconds_total")
+
+
+@pytest.mark.skipif(not IN_VM, reason="tracefs stays as it is on a machine that somebody goes on using")
+def test_without_tracefs():
+    """tp_btf does without; what needs tracefs says so."""
+    r = run(["unshare", "--mount", "sh", "-c", 'umount -l /sys/kernel/tracing; exec "$@"', "sh"], "--check", "--pid", os.getpid())
+    assert r.returncode == 0, r.stderr
+    assert re.search(r"^  sched +yes", r.stdout, re.M), r.stdout

@@ -128,7 +128,10 @@ def test_it_sees_another_users_process_through_the_sandbox(machine):
 
 
 def test_ebpf_probes_load_under_its_system_call_filter(machine):
-    page = machine.page_when("run-queue latency", lambda p: p.sum("boxo_resource_runqueue_latency_seconds_count"))
+    def waited(page):  # an idle node never waits for a CPU: it answers, so it ran
+        assert tell(machine, "send boxo_test.nudge:1|c") == "sent"
+        return page.sum("boxo_resource_runqueue_latency_seconds_count")
+    page = machine.page_when("run-queue latency", waited)
     reasons = {s.labels["probe"]: s.labels["reason"] for s in page.all("boxo_agent_probe_info")}
     up = {s.labels["probe"]: s.value for s in page.all("boxo_agent_probe_up")}
     assert up and all(value == 1 for probe, value in up.items() if "only with" not in reasons[probe]), reasons

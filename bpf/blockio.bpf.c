@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* Block I/O of the target. Requests are issued by whoever runs the queue and completed by an interrupt, so the owner is
- * decided when the request is made, by its submitter, and remembered by the request's address. */
+ * decided when the request is made and remembered by the request's address. It is the submitter; or, where a kernel
+ * thread writes back what the target left in the page cache, the cgroup that the page is charged to. */
 #include "hist.h"
 #include "watch.h"
 
@@ -11,6 +12,7 @@ enum { OP_READ, OP_WRITE, OP_FLUSH, OP_DISCARD, OPS };
 
 HISTOGRAMS(latency, OPS);
 HISTOGRAMS(size, OPS);
+COUNTERS(written_back, 1);
 COUNTERS(full, 1);
 
 PROBE = {.help = "block I/O latency and size, attributed when a request is made"};
@@ -38,6 +40,14 @@ METRICS = {
 		.base = 512,
 		.edges = 16,
 	},
+	{
+		.map = "written_back",
+		.name = "boxo_resource_writeback_bytes_total",
+		.help = "The part of the bytes written in boxo_resource_block_io_size_bytes that kernel threads, or other "
+			"processes, wrote back for the target: pages that its cgroup is charged for.",
+		.unit = UNIT_BYTES,
+		.needs_cgroup = 1,
+	},
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -50,8 +60,27 @@ struct blkcg_gq {
 	struct blkcg *blkcg;
 };
 
+struct page {
+	unsigned long compound_head;
+	unsigned long memcg_data; /* since 5.11 (bcfe06bf2622) */
+};
+
+struct page___before_5_11 {
+	unsigned long mem_cgroup;
+};
+
+struct bio_vec {
+	struct page *bv_page;
+};
+
+struct bvec_iter {
+	unsigned int bi_idx;
+};
+
 struct bio {
+	struct bvec_iter bi_iter;
 	struct blkcg_gq *bi_blkg;
+	struct bio_vec *bi_io_vec;
 };
 
 struct request_queue {
@@ -69,10 +98,17 @@ struct request {
 
 enum req_flag_bits { __REQ_PREFLUSH = 18 };
 
+#define PF_KTHREAD 0x00200000
+/* In memcg_data: not a page of the page cache, but the kernel's own. */
+#define MEMCG_DATA_FLAGS 3
+
+enum whose { NOT_OURS, SUBMITTED, WRITTEN_BACK };
+
 struct owned {
 	u64 at; /* made, then issued */
 	u32 bytes;
-	u32 op;
+	u16 op;
+	u16 whose;
 };
 
 struct {
@@ -111,46 +147,90 @@ static __always_inline u32 op_of(struct request *rq)
 	return OPS;
 }
 
-/* Written back by a kernel thread for the cgroup that is watched, or for one below it. */
-static __always_inline bool of_watched_cgroup(const struct watched *w, struct request *rq)
+static __always_inline bool in_cgroup(struct cgroup_subsys_state *css, u64 id)
 {
-	if (!w->cgroup)
-		return false;
-	struct bio *bio = rq->bio;
-	struct blkcg *blkcg = BPF_CORE_READ(bio, bi_blkg, blkcg);
-	struct cgroup_subsys_state *css = &blkcg->css;
-
 	for (int depth = 0; depth < 16 && css; depth++) {
-		if (BPF_CORE_READ(css, cgroup, kn, id) == w->cgroup)
+		if (BPF_CORE_READ(css, cgroup, kn, id) == id)
 			return true;
 		css = BPF_CORE_READ(css, parent);
 	}
 	return false;
 }
 
-/* Requests are made and queued where the kernel may sleep, never in an interrupt: the current task is the submitter. */
-static __always_inline bool is_ours(const struct watched *w, struct request *rq)
+/* The memory cgroup that the first page of the request is charged to: both cgroup versions have it, on every file system,
+ * while the cgroup of the request itself is known of writeback only with version 2, and on some file systems. */
+static __always_inline struct cgroup_subsys_state *charged_to(struct bio *bio)
 {
-	return is_member(w, bpf_get_current_pid_tgid() >> 32) || of_watched_cgroup(w, rq);
+	char *vecs = (char *)BPF_CORE_READ(bio, bi_io_vec);
+	struct bio_vec *vec = (void *)(vecs + BPF_CORE_READ(bio, bi_iter.bi_idx) * bpf_core_type_size(struct bio_vec));
+	struct page *page = BPF_CORE_READ(vec, bv_page);
+	unsigned long data = 0, head = 0;
+
+	if (!page || !bpf_core_field_exists(page->compound_head))
+		return NULL;
+	head = BPF_CORE_READ(page, compound_head);
+	if (head & 1)
+		page = (struct page *)(head - 1);
+	if (bpf_core_field_exists(page->memcg_data)) {
+		data = BPF_CORE_READ(page, memcg_data);
+	} else {
+		struct page___before_5_11 *old = (void *)page;
+
+		if (bpf_core_field_exists(old->mem_cgroup))
+			data = BPF_CORE_READ(old, mem_cgroup);
+	}
+	/* A struct mem_cgroup begins with its css. */
+	return data & MEMCG_DATA_FLAGS ? NULL : (struct cgroup_subsys_state *)data;
 }
 
-static __always_inline void remember(struct request *rq)
+static __always_inline bool of_own_cgroup(const struct watched *w, struct request *rq, u32 op)
 {
-	u64 key = (u64)rq;
-	struct owned owned = {.at = bpf_ktime_get_ns(), .bytes = rq->__data_len, .op = op_of(rq)};
+	struct bio *bio = rq->bio;
 
-	if (owned.op < OPS && bpf_map_update_elem(&requests, &key, &owned, BPF_ANY))
+	if (!bio)
+		return false;
+	if (w->cgroup_memory && op == OP_WRITE && in_cgroup(charged_to(bio), w->cgroup_memory))
+		return true;
+	/* What a layer below the file system (encryption, say) submits by its own threads keeps its cgroup. */
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	if (!w->cgroup_io || !bpf_core_field_exists(bio->bi_blkg) || !(BPF_CORE_READ(task, flags) & PF_KTHREAD))
+		return false;
+	struct blkcg *blkcg = BPF_CORE_READ(bio, bi_blkg, blkcg);
+
+	return blkcg && in_cgroup(&blkcg->css, w->cgroup_io);
+}
+
+/* Requests are made and queued where the kernel may sleep, never in an interrupt: the current task is the submitter. */
+static __always_inline enum whose whose_is(const struct watched *w, struct request *rq, u32 op)
+{
+	if (is_member(w, bpf_get_current_pid_tgid() >> 32))
+		return SUBMITTED;
+	return of_own_cgroup(w, rq, op) ? WRITTEN_BACK : NOT_OURS;
+}
+
+/* False if it is not the target's. */
+static __always_inline bool remember(struct request *rq)
+{
+	struct watched *w = watching();
+	u64 key = (u64)rq;
+	u32 op = op_of(rq);
+	enum whose whose = w && op < OPS ? whose_is(w, rq, op) : NOT_OURS;
+
+	if (whose == NOT_OURS)
+		return false;
+	struct owned owned = {.at = bpf_ktime_get_ns(), .bytes = rq->__data_len, .op = op, .whose = whose};
+
+	if (bpf_map_update_elem(&requests, &key, &owned, BPF_ANY))
 		count(&full, 0, 1);
+	return true;
 }
 
 static __always_inline int made(struct request *rq)
 {
-	struct watched *w = watching();
 	u64 key = (u64)rq;
 
-	if (w && is_ours(w, rq))
-		remember(rq);
-	else /* Requests live again: one that was merged away never completed. */
+	if (!remember(rq)) /* Requests live again: one that was merged away never completed. */
 		bpf_map_delete_elem(&requests, &key);
 	return 0;
 }
@@ -166,9 +246,7 @@ static __always_inline int issued(struct request *rq)
 		return 0;
 	}
 	/* Without block_io_start, a request that no scheduler queues is first seen here, from its submitter. */
-	struct watched *w = watching();
-
-	if (!args_of_block_io_start && w && !BPF_CORE_READ(rq, q, elevator) && is_ours(w, rq))
+	if (!args_of_block_io_start && !BPF_CORE_READ(rq, q, elevator))
 		remember(rq);
 	return 0;
 }
@@ -216,6 +294,8 @@ int TIMED_PROG(on_complete, struct request *rq, int error, unsigned int bytes)
 		observe(&latency, owned->op, now > owned->at ? now - owned->at : 0, 1000);
 		if (owned->bytes)
 			observe(&size, owned->op, owned->bytes, 512);
+		if (owned->whose == WRITTEN_BACK && owned->op == OP_WRITE)
+			count(&written_back, 0, owned->bytes);
 	}
 	bpf_map_delete_elem(&requests, &key);
 	return 0;

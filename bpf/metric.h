@@ -32,6 +32,7 @@ struct metric {
 	__u32 base;  /* upper edge of a histogram's first bucket, in the map's unit */
 	__u32 edges; /* how many edges it exports; what lies above is in the last bucket. At most HIST_EDGES */
 	__u32 first; /* index of the first element in the map */
+	__u32 needs_cgroup; /* says something only of a target with a cgroup of its own; otherwise absent */
 };
 
 /* What a probe's programs cost: the only element of its PERCPU_ARRAY `runs`. Every RUNS_SAMPLED-th run is timed. */

@@ -13,7 +13,9 @@ struct watched {
 	__u32 main;  /* the main process of the target, 0 if there is none */
 	__u32 forks; /* how many members the kernel has added by itself */
 	__u64 full;  /* how often `members` or the store of threads was full */
-	__u64 cgroup; /* id of the target's cgroup if that is what is watched, else 0 */
+	/* Ids of the target's cgroup in the hierarchies of the memory and of the I/O controller; 0: it has none of its own. */
+	__u64 cgroup_memory;
+	__u64 cgroup_io;
 	__u64 attached_at; /* CLOCK_MONOTONIC ns: when probes that are attached for windows were attached last */
 	/* mark[tgid % WATCH_MARKS] is set for every member: a cheap no for nearly everybody else. Bytes, because setting
 	 * one needs no atomic operation (which BPF has only since 5.12). */

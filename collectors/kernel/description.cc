@@ -82,6 +82,7 @@ Result<ProbeMetric> describe_metric(const metric& raw) {
                   Source::kKernel,      kept.help};
   out.map = kept.map;
   out.first = kept.first;
+  out.needs_cgroup = kept.needs_cgroup != 0;
   out.rows = combine(names, values);
   out.scale = kept.unit == UNIT_NANOSECONDS ? 1e-9 : 1;
   if (histogram)

@@ -23,6 +23,7 @@ struct ProbeMetric {
   std::vector<Labels> rows;     ///< labels of each element; one row without labels if it has none
   std::vector<double> bounds;   ///< of a histogram, in base units
   double scale = 1;             ///< the map's unit in base units
+  bool needs_cgroup = false;    ///< says something only of a target with a cgroup of its own
 };
 
 /// What a probe says of itself.

@@ -9,6 +9,7 @@
 
 #include "collectors/collector.h"
 #include "collectors/kernel/membership.h"
+#include "collectors/kernel/own_cgroup.h"
 #include "collectors/kernel/probe.h"
 #include "collectors/kernel/run_time.h"
 #include "collectors/kernel/windows.h"
@@ -44,7 +45,7 @@ std::string_view name_part(std::string_view option) { return option.substr(0, op
 
 class KernelCollector : public Collector {
  public:
-  KernelCollector(const Target& target, const CollectorOptions& options) : target_(target), options_(options) {
+  KernelCollector(const Target& target, const CollectorOptions& options) : target_(target), options_(options), own_cgroup_(target) {
     for (const Description& description : descriptions()) probes_.push_back({&description, {}, {}, Windows(), false, {}});
   }
 
@@ -65,7 +66,7 @@ class KernelCollector : public Collector {
     double seconds = 0;
     for (Slot& slot : probes_) {
       if (slot.probe)
-        if (auto read = slot.probe->collect(out); !read) refuse(slot, read.error().text());
+        if (auto read = slot.probe->collect(out, own_cgroup_.trouble()); !read) refuse(slot, read.error().text());
       report(slot, out);
       if (!slot.probe) continue;
       const RunStats stats = slot.probe->stats();
@@ -102,6 +103,8 @@ class KernelCollector : public Collector {
   };
 
   Result<> sync() {
+    own_cgroup_.update();
+    membership_->set_cgroups(own_cgroup_.memory(), own_cgroup_.io());
     auto unknown = membership_->sync(target_);
     if (!unknown) return unknown.error();
     if (!*unknown) return {};
@@ -212,6 +215,7 @@ class KernelCollector : public Collector {
 
   const Target& target_;
   const CollectorOptions options_;
+  OwnCgroup own_cgroup_;
   std::vector<Slot> probes_;
   std::optional<Membership> membership_;
   bool loaded_ = false;

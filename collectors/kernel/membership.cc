@@ -157,6 +157,11 @@ void Membership::mark(const std::set<std::uint32_t>& wanted) {
   }
 }
 
+void Membership::set_cgroups(std::uint64_t memory, std::uint64_t io) {
+  store(watched_->cgroup_memory, __u64{memory});
+  store(watched_->cgroup_io, __u64{io});
+}
+
 void Membership::attached_now() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);

@@ -33,6 +33,8 @@ class Membership {
   Result<bool> sync(const Target& target) { return sync(target.processes(), target.main(), target.generation()); }
   /// `main` is one of `processes` or nullptr; `generation` changes with them.
   Result<bool> sync(std::span<const Process> processes, const Process* main, std::uint64_t generation);
+  /// The ids of the target's own cgroup in the hierarchies of the memory and the I/O controller; 0 if it has none.
+  void set_cgroups(std::uint64_t memory, std::uint64_t io);
   /// How often the set of processes or the store of threads was full.
   std::uint64_t full() const { return watched_->full; }
   /// A probe that is attached only at times is attached again: what was begun before does not count.

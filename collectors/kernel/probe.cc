@@ -142,9 +142,13 @@ Result<> Probe::sum(Source& source, std::uint32_t index, std::vector<std::uint64
   return {};
 }
 
-Result<> Probe::collect(Snapshot& out) {
+Result<> Probe::collect(Snapshot& out, const std::string& no_cgroup) {
   for (Source& source : sources_) {
     const ProbeMetric& metric = *source.metric;
+    if (metric.needs_cgroup && !no_cgroup.empty()) {
+      out.absent(metric.exported.name, no_cgroup);
+      continue;
+    }
     Family& family = out.family(metric.exported);
     for (std::size_t row = 0; row < metric.rows.size(); ++row) {
       if (auto read = sum(source, metric.first + static_cast<std::uint32_t>(row), total_); !read) return read.error();

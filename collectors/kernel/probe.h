@@ -43,8 +43,9 @@ class Probe {
   /// Takes every program off its hook; attach() may be called again.
   void detach() { links_.clear(); }
 
-  /// Adds what the probe has counted so far.
-  Result<> collect(Snapshot& out);
+  /// Adds what the probe has counted so far. `no_cgroup` is why the target has no cgroup of its own, empty if it has
+  /// one: some metrics are only of that.
+  Result<> collect(Snapshot& out, const std::string& no_cgroup = {});
   RunStats stats();
   /// Events that found the probe's own maps full; 0 if it has no map that can fill.
   std::uint64_t full() const;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Disk I/O of known size, on files in the working directory.
 //   write N    N MiB past the page cache, 1 MiB a call      read N     the same, reading
-//   sync N     N MiB in N calls, an fsync after each        cancel N   N MiB into the page cache, deleted
-//   before they are
+//   sync N     N MiB in N calls, an fsync after each        cancel N   N MiB into the page cache, deleted before they are
 //                                                                      written
+//   lay N      N MiB, then an fsync                         dirty N    the same file again, but no fsync
+//   append N   N times 512 bytes, an fsync after each       cached N   N MiB of that file through an empty page cache
 #include <fcntl.h>
 
 #include "commands.h"
@@ -21,6 +22,12 @@ static int open_file(const char* name, int flags) {
 static void write_blocks(int fd, long count, int sync) {
   for (long i = 0; i < count; ++i)
     if (write(fd, block, kMiB) != kMiB || (sync && fsync(fd))) die("write");
+}
+
+/// Past what lies in the page cache, and without reading ahead.
+static void empty_cache(int fd) {
+  if (fsync(fd) || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) || posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM))
+    die("posix_fadvise");
 }
 
 int main(void) {
@@ -46,6 +53,22 @@ int main(void) {
       const int fd = open_file("cancelled", O_RDWR | O_TRUNC);
       write_blocks(fd, command.a, 0);
       unlink("cancelled");
+      close(fd);
+    } else if (is(&command, "lay") || is(&command, "dirty")) {
+      const int fd = open_file("laid", O_RDWR);
+      write_blocks(fd, command.a, 0);
+      if (is(&command, "lay") && fsync(fd)) die("fsync");
+      close(fd);
+    } else if (is(&command, "append")) {
+      const int fd = open_file("appended", O_WRONLY | O_APPEND);
+      for (long i = 0; i < command.a; ++i)
+        if (write(fd, block, 512) != 512 || fsync(fd)) die("append");
+      close(fd);
+    } else if (is(&command, "cached")) {
+      const int fd = open_file("laid", O_RDWR);
+      empty_cache(fd);
+      for (long i = 0; i < command.a; ++i)
+        if (read(fd, block, kMiB) != kMiB) die("read");
       close(fd);
     }
     answer("done");

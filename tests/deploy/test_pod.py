@@ -74,7 +74,7 @@ class Sidecar:
             assert self.popen.poll() is None, self.log.read_text()
             return self.get("/-/ready")[0] == 200
 
-        live.wait_until("the agent is ready", ready, 15)
+        live.wait_until("the agent is ready", ready, 60)
         return self
 
     def page(self):

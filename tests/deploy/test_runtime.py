@@ -114,7 +114,7 @@ def start_agent(runc, pod, agent_program, profile, port):
         p = live.Page(text) if status == 200 else None
         return p if p and p.value("boxo_agent_target_up") == 1 else None
 
-    agent.page = lambda: live.wait_until("the agent watches the node", page, 15)
+    agent.page = lambda: live.wait_until("the agent watches the node", page, 60)
     agent.page()
     return agent
 

@@ -58,7 +58,7 @@ class Machine:
         status, text = self.run("curl", "--silent", "--fail", "--max-time", "5", "http://127.0.0.1:9559/metrics", check=False)
         return live.Page(text) if status == 0 else None
 
-    def page_when(self, what, condition, timeout=15):
+    def page_when(self, what, condition, timeout=60):
         return live.wait_until(what, lambda: (p := self.page()) and condition(p) and p, timeout, 0.1)
 
     def stop(self):

@@ -31,7 +31,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "realtime: says nothing where all is emulated; left out by tests/vm/run")
 
 
-def wait_until(what, condition, timeout=10.0, step=0.02):
+def wait_until(what, condition, timeout=30.0, step=0.02):
     """Waits for condition() to be true and returns its value; fails with `what` otherwise."""
     timeout *= SLOW
     end = time.monotonic() + timeout

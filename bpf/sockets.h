@@ -15,7 +15,13 @@ typedef struct {
 	struct net *net;
 } possible_net_t;
 
+struct in6_addr {
+	unsigned char bytes[16];
+};
+
 struct sock_common {
+	unsigned int skc_rcv_saddr;
+	struct in6_addr skc_v6_rcv_saddr;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	unsigned short skc_num;
@@ -32,6 +38,13 @@ struct socket {
 	struct sock *sk;
 };
 
+struct sk_buff {
+	char cb[48];
+};
+
+struct tcp_skb_cb {
+	unsigned short tcp_gso_segs;
+};
 
 struct file___socket {
 	void *private_data;
@@ -54,11 +67,12 @@ enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT, TCP_SYN_RECV, TCP_CLOSE = 7, TCP_LISTE
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
 
-/* A port in a network namespace. */
+/* Where a socket listens: a port of an address in a network namespace. */
 struct port {
 	u64 net;
 	u32 number;
 	u32 pad;
+	u8 address[16]; /* IPv4 as ::ffff:a.b.c.d; zeros: every address */
 };
 
 static __always_inline struct port port_of(const struct sock *sk)
@@ -67,17 +81,40 @@ static __always_inline struct port port_of(const struct sock *sk)
 		.net = (u64)BPF_CORE_READ(sk, __sk_common.skc_net.net),
 		.number = BPF_CORE_READ(sk, __sk_common.skc_num),
 	};
+	u32 v4 = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
 
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
+		bpf_core_read(port.address, sizeof(port.address), &sk->__sk_common.skc_v6_rcv_saddr);
+	} else if (v4) {
+		port.address[10] = port.address[11] = 0xff;
+		__builtin_memcpy(port.address + 12, &v4, sizeof(v4));
+	}
 	return port;
+}
+
+static __always_inline bool socket_storage(void)
+{
+	/* Tracing programs have it since 5.11 (8e4597c627fb), as this function. */
+	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_sock_from_file);
 }
 
 /* The internet socket that an open file is; NULL if it is none. */
 static __always_inline struct sock *sock_of(struct file *file)
 {
-	if ((BPF_CORE_READ(file, f_inode, i_mode) & 0170000) != 0140000)
+	struct sock *sk = NULL;
+
+	if (socket_storage()) { /* which takes no pointer that was read as a number */
+		struct socket *socket = bpf_sock_from_file(file);
+
+		if (socket)
+			sk = socket->sk;
+	} else if ((BPF_CORE_READ(file, f_inode, i_mode) & 0170000) == 0140000) {
+		struct socket *socket = BPF_CORE_READ((struct file___socket *)file, private_data);
+
+		sk = BPF_CORE_READ(socket, sk);
+	}
+	if (!sk)
 		return NULL;
-	struct socket *socket = BPF_CORE_READ((struct file___socket *)file, private_data);
-	struct sock *sk = BPF_CORE_READ(socket, sk);
 	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
 
 	return family == AF_INET || family == AF_INET6 ? sk : NULL;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* TCP connections of the target: made and accepted, how long that took, how it failed, what was retransmitted and
  * reset. Most of it happens in interrupts, where the current task means nothing: whose a socket is, is decided when it
- * begins to connect or listen, or from the open files of a process that is new to the target, and then remembered. */
+ * begins to connect or listen, or from the open files of a process that is new to the target, and then remembered with
+ * the socket. An accepted connection inherits that from the socket that listened. */
 #include <asm/errno.h>
 
 #include "hist.h"
@@ -50,16 +51,29 @@ METRICS = {
 	},
 };
 
-/* Sockets of the target by address, with the time of the SYN (0: not known). */
+/* What is remembered of a socket of the target. */
+struct connection {
+	u64 syn_at; /* when it sent its SYN; 0: it sent none, or that was not seen */
+};
+
+/* The kernel gives a connection that is accepted a copy of what its listener has. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct connection);
+} sockets SEC(".maps");
+
+/* Before 5.11 (8e4597c627fb) tracing programs have no socket storage: sockets by address, and who listens where. Two
+ * sockets that listen on the same port of the same address (SO_REUSEPORT) cannot be told apart then. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536);
 	__type(key, u64);
-	__type(value, u64);
-} connections SEC(".maps");
+	__type(value, struct connection);
+} sockets_by_address SEC(".maps");
 
-/* Ports on which the target listens. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
@@ -67,10 +81,35 @@ struct {
 	__type(value, u64); /* the listening socket */
 } listeners SEC(".maps");
 
-static __always_inline void keep(void *map, const void *key, u64 value)
+static __always_inline struct connection *connection_of(struct sock *sk)
 {
-	if (bpf_map_update_elem(map, key, &value, BPF_ANY))
+	u64 key = (u64)sk;
+
+	if (socket_storage())
+		return bpf_sk_storage_get(&sockets, sk, 0, 0);
+	return bpf_map_lookup_elem(&sockets_by_address, &key);
+}
+
+/* Leaves what is already known of it as it is. */
+static __always_inline void remember_socket(struct sock *sk, u64 syn_at)
+{
+	struct connection new = {.syn_at = syn_at};
+	u64 key = (u64)sk;
+
+	if (socket_storage()) {
+		if (!bpf_sk_storage_get(&sockets, sk, &new, BPF_SK_STORAGE_GET_F_CREATE))
+			count(&full, 0, 1);
+	} else if (bpf_map_update_elem(&sockets_by_address, &key, &new, BPF_NOEXIST) == -7 /* E2BIG */) {
 		count(&full, 0, 1);
+	}
+}
+
+static __always_inline void forget_socket(struct sock *sk)
+{
+	u64 key = (u64)sk;
+
+	if (!socket_storage()) /* which ends with its socket */
+		bpf_map_delete_elem(&sockets_by_address, &key);
 }
 
 static __always_inline u32 result_of(const struct sock *sk)
@@ -91,70 +130,93 @@ static __always_inline u32 result_of(const struct sock *sk)
 	return RESULT_OTHER;
 }
 
-static __always_inline void listens(const struct sock *sk)
-{
-	struct port port = port_of(sk);
-
-	keep(&listeners, &port, (u64)sk);
-}
-
-static __always_inline void established(const struct sock *sk, int from)
-{
-	u64 key = (u64)sk, now = bpf_ktime_get_ns();
-
-	if (from == TCP_SYN_RECV) {
-		struct port port = port_of(sk);
-
-		if (!bpf_map_lookup_elem(&listeners, &port))
-			return;
-		keep(&connections, &key, 0);
-		count(&connects, RESULT_OK, 1);
-		return;
-	}
-	u64 *at = bpf_map_lookup_elem(&connections, &key);
-
-	if (!at || from != TCP_SYN_SENT)
-		return;
-	count(&connects, RESULTS + RESULT_OK, 1);
-	if (*at)
-		observe(&latency, 0, now > *at ? now - *at : 0, 16000);
-}
-
-static __always_inline void closed(const struct sock *sk, int from)
+static __always_inline void listens(struct sock *sk)
 {
 	u64 key = (u64)sk;
 
-	if (from == TCP_LISTEN) {
-		struct port port = port_of(sk);
-		u64 *listener = bpf_map_lookup_elem(&listeners, &port);
+	if (socket_storage())
+		return remember_socket(sk, 0);
+	struct port port = port_of(sk);
 
-		if (listener && *listener == key)
-			bpf_map_delete_elem(&listeners, &port);
+	if (bpf_map_update_elem(&listeners, &port, &key, BPF_ANY))
+		count(&full, 0, 1);
+}
+
+static __always_inline void listens_no_more(const struct sock *sk)
+{
+	if (socket_storage())
+		return;
+	struct port port = port_of(sk);
+	u64 *listener = bpf_map_lookup_elem(&listeners, &port);
+
+	if (listener && *listener == (u64)sk)
+		bpf_map_delete_elem(&listeners, &port);
+}
+
+/* Before 5.11: whether the target listens where this connection came in. */
+static __always_inline bool came_to_listener(const struct sock *sk)
+{
+	struct port port = port_of(sk);
+
+	if (bpf_map_lookup_elem(&listeners, &port))
+		return true;
+	__builtin_memset(port.address, 0, sizeof(port.address)); /* on every address */
+	return bpf_map_lookup_elem(&listeners, &port);
+}
+
+static __always_inline void established(struct sock *sk, int from)
+{
+	if (!socket_storage() && from == TCP_SYN_RECV && came_to_listener(sk))
+		remember_socket(sk, 0);
+	struct connection *c = connection_of(sk);
+
+	if (!c)
+		return;
+	if (from == TCP_SYN_RECV && !c->syn_at) {
+		count(&connects, RESULT_OK, 1);
 		return;
 	}
-	if (!bpf_map_lookup_elem(&connections, &key))
+	u64 now = bpf_ktime_get_ns();
+
+	count(&connects, RESULTS + RESULT_OK, 1);
+	if (c->syn_at)
+		observe(&latency, 0, now > c->syn_at ? now - c->syn_at : 0, 16000);
+	c->syn_at = 0;
+}
+
+static __always_inline void closed(struct sock *sk, int from)
+{
+	if (from == TCP_LISTEN)
+		return listens_no_more(sk);
+	struct connection *c = connection_of(sk);
+
+	if (!c)
 		return;
 	if (from == TCP_SYN_SENT)
 		count(&connects, RESULTS + result_of(sk), 1);
-	bpf_map_delete_elem(&connections, &key);
+	c->syn_at = 0; /* it may connect or listen again */
+	forget_socket(sk);
 }
 
 SEC("tp_btf/inet_sock_set_state")
-int TIMED_PROG(on_state, const struct sock *sk, int from, int to)
+int TIMED_PROG(on_state, struct sock *sk, int from, int to)
 {
 	struct watched *w = watching();
 
 	if (!w || sk->sk_type != SOCK_STREAM)
 		return 0;
 	if (to == TCP_SYN_SENT || to == TCP_LISTEN) { /* in connect() or listen(): the current task asks for it */
-		u64 key = (u64)sk;
-
 		if (!is_member(w, bpf_get_current_pid_tgid() >> 32))
 			return 0;
-		if (to == TCP_LISTEN)
+		if (to == TCP_LISTEN) {
 			listens(sk);
-		else
-			keep(&connections, &key, bpf_ktime_get_ns());
+			return 0;
+		}
+		remember_socket(sk, 0);
+		struct connection *c = connection_of(sk);
+
+		if (c)
+			c->syn_at = bpf_ktime_get_ns();
 	} else if (to == TCP_ESTABLISHED) {
 		established(sk, from);
 	} else if (to == TCP_CLOSE) {
@@ -163,29 +225,40 @@ int TIMED_PROG(on_state, const struct sock *sk, int from, int to)
 	return 0;
 }
 
-static __always_inline int counted(void *map, u64 sk)
+/* The segments in a buffer that is sent again. */
+static __always_inline u32 segments_of(struct sk_buff *skb)
 {
-	if (sk && bpf_map_lookup_elem(&connections, &sk))
-		count(map, 0, 1);
-	return 0;
+	struct tcp_skb_cb *cb = (void *)skb + bpf_core_field_offset(skb->cb);
+	u32 segments = BPF_CORE_READ(cb, tcp_gso_segs);
+
+	return segments ? segments : 1;
 }
 
 SEC("tp_btf/tcp_retransmit_skb")
-int TIMED_PROG(on_retransmit)
+int TIMED_PROG(on_retransmit, struct sock *sk, struct sk_buff *skb)
 {
-	return counted(&retransmits, ctx[0]);
+	if (sk && connection_of(sk))
+		count(&retransmits, 0, segments_of(skb));
+	return 0;
+}
+
+static __always_inline int reset(struct sock *sk)
+{
+	if (sk && sk->__sk_common.skc_state != TCP_LISTEN && connection_of(sk))
+		count(&resets, 0, 1);
+	return 0;
 }
 
 SEC("tp_btf/tcp_send_reset")
-int TIMED_PROG(on_reset_sent)
+int TIMED_PROG(on_reset_sent, struct sock *sk)
 {
-	return counted(&resets, ctx[0]);
+	return reset(sk);
 }
 
 SEC("tp_btf/tcp_receive_reset")
-int TIMED_PROG(on_reset_received)
+int TIMED_PROG(on_reset_received, struct sock *sk)
 {
-	return counted(&resets, ctx[0]);
+	return reset(sk);
 }
 
 /* Sockets that a process had before it was watched. */
@@ -202,12 +275,11 @@ int remember(struct bpf_iter__task_file *ctx)
 
 	if (!sk || BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
 		return 0;
-	u64 key = (u64)sk;
 	u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
 
 	if (state == TCP_LISTEN)
 		listens(sk);
 	else if (state != TCP_CLOSE)
-		keep(&connections, &key, 0);
+		remember_socket(sk, 0);
 	return 0;
 }

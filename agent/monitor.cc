@@ -141,11 +141,25 @@ void PerformanceMonitor::collect_metrics() {
     publication->parts.push_back(entries_[i].last);
   }
   publication->families = choose(publication->parts);
+  withhold(publication->families);
   auto itself = std::make_shared<const Snapshot>(about_itself(*publication));
   for (const Family& family : itself->families())
     if (!family.samples.empty()) publication->families.push_back(&family);
   publication->parts.push_back(std::move(itself));
   publish(std::move(publication));
+}
+
+void PerformanceMonitor::withhold(std::vector<const Family*>& families) {
+  withheld_.clear();
+  std::erase_if(families, [&](const Family* family) {
+    if (family->metric->type == MetricType::kGauge) return false;
+    auto it = counting_.find(family->metric->name);
+    if (it == counting_.end()) it = counting_.emplace(family->metric->name, family->source).first;
+    const bool is_worse = family->source < it->second;
+    if (is_worse) withheld_.emplace_back(it->first, it->second);
+    it->second = std::max(it->second, family->source);
+    return is_worse;
+  });
 }
 
 Snapshot PerformanceMonitor::about_itself(const Publication& publication) const {
@@ -175,6 +189,10 @@ Snapshot PerformanceMonitor::about_itself(const Publication& publication) const 
       out.add(kAbsentInfo, 1, {{"metric", absence.metric}, {"reason", absence.reason}});
     }
   }
+  for (const auto& [name, source] : withheld_)
+    if (std::find(told.begin(), told.end(), name) == told.end())
+      out.add(kAbsentInfo, 1, {{"metric", std::string(name)}, {"reason", "counted by source " +
+                                                                          std::string(source_label(source)) + " so far"}});
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   out.add(kCpuSeconds, seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime));

@@ -8,6 +8,8 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "collectors/collector.h"
@@ -16,7 +18,7 @@
 namespace boxo {
 
 /// What one tick published: the latest Snapshot of every collector, and of each metric name the family to show (where
-/// several collectors offer one, that of the best source). Never changes.
+/// several collectors offer one, that of the best source; what counts never goes back to a worse one). Never changes.
 struct Publication {
   std::vector<std::shared_ptr<const Snapshot>> parts;
   std::vector<const Family*> families;  ///< point into `parts`
@@ -73,6 +75,9 @@ class PerformanceMonitor {
 
   PerformanceMonitor(Target& target, Fd epoll, Fd timer, Fd stop, Dir self);
   void run(Entry& entry, CollectorStatus& status);
+  // Takes out counters and histograms from a worse source than the one they were shown from. That one has counted
+  // something else: a step back, and then one forward that nothing happened for.
+  void withhold(std::vector<const Family*>& families);
   Snapshot about_itself(const Publication& publication) const;
   void follow_target();
   void publish(std::shared_ptr<const Publication> publication);
@@ -88,6 +93,8 @@ class PerformanceMonitor {
   int target_fd_ = -1;  // the pidfd in epoll_, owned by the target
   std::uint64_t target_generation_ = 0;
   ProcessId main_{};  // what the log last said
+  std::map<std::string, Source, std::less<>> counting_;  // of each counter and histogram: where it was shown from
+  std::vector<std::pair<std::string_view, Source>> withheld_;  // of these, what is kept from this tick's page
   std::uint64_t missed_ticks_ = 0;
   // A mutex around one pointer copy: held for nanoseconds, by no one who waits for anything else.
   mutable std::mutex latest_mutex_;

@@ -25,6 +25,19 @@ void Window::use_weights() {
   weights_.assign(values_.size(), 1.0);
 }
 
+void Window::forget(std::uint64_t before) {
+  const auto keep = last_ < before ? 0 : static_cast<std::size_t>(added_ - marked_);
+  if (keep >= values_.size()) return;
+  const auto cut = [&](std::vector<double>& samples) {
+    if (samples.empty()) return;
+    std::rotate(samples.begin(), samples.begin() + static_cast<std::ptrdiff_t>(next_), samples.end());
+    samples.erase(samples.begin(), samples.end() - static_cast<std::ptrdiff_t>(keep));
+  };
+  cut(values_);
+  cut(weights_);
+  next_ = 0;
+}
+
 double Window::mean() const {
   if (weights_.empty())
     return std::accumulate(values_.begin(), values_.end(), 0.0) / static_cast<double>(values_.size());

@@ -11,10 +11,15 @@
 
 namespace boxo::events {
 
+inline constexpr std::uint64_t kSecond = 1'000'000'000;  ///< times are nanoseconds since boot
+/// A mean, percentile, share or rate is shown for so long after its last sample, as long as Prometheus itself
+/// takes a sample for the present one.
+inline constexpr std::uint64_t kSampleSilence = 300 * kSecond;
+
 /// What a counter or a gauge holds. A double counts integers exactly up to 2^53.
 struct Cell {
   double value = 0;
-  std::uint64_t set_at = 0;  ///< nanoseconds since boot, gauges only
+  std::uint64_t set_at = 0;  ///< the last time
   bool seen = false;         ///< false: nothing arrived, the metric is absent
 };
 
@@ -55,7 +60,9 @@ class Window {
  public:
   explicit Window(std::size_t size) : size_(size) { values_.reserve(size); }
 
-  void add(double value, double weight) {
+  void add(double value, double weight, std::uint64_t now) {
+    last_ = now;
+    ++added_;
     if (weight != 1 && weights_.empty()) use_weights();
     if (values_.size() < size_) {
       values_.push_back(value);
@@ -69,13 +76,24 @@ class Window {
   const std::vector<double>& values() const { return values_; }
   /// Empty while every sample weighs 1.
   const std::vector<double>& weights() const { return weights_; }
+  bool empty() const { return values_.empty(); }
+  /// When the last sample came.
+  std::uint64_t last() const { return last_; }
   double mean() const;
+  /// The end of a tick: see forget().
+  void mark() { marked_ = added_; }
+  /// Forgets the samples that came before this moment, to a tick exactly: if later ones came, those since the
+  /// last mark() stay.
+  void forget(std::uint64_t before);
 
  private:
   void use_weights();
 
   std::size_t size_;
-  std::size_t next_ = 0;
+  std::size_t next_ = 0;      ///< where the oldest one is, once there are `size_` of them
+  std::uint64_t added_ = 0;   ///< since the start
+  std::uint64_t marked_ = 0;  ///< of these, up to the last mark()
+  std::uint64_t last_ = 0;
   std::vector<double> values_;
   std::vector<double> weights_;
 };

@@ -158,6 +158,7 @@ void Ledger::count(const Action& action, const Number& number) {
   switch (action.what) {
     case Do::kCount:
       action.cell->value += value * weight;
+      action.cell->set_at = now_;
       action.cell->seen = true;
       if (action.also != nullptr) action.also->value += value * weight;
       break;
@@ -171,7 +172,7 @@ void Ledger::count(const Action& action, const Number& number) {
       break;
     case Do::kTimed:
       action.timed->tally.add(value, weight);
-      action.timed->window->add(value, weight);
+      action.timed->window->add(value, weight, now_);
       action.timed->seen = true;
       if (action.also != nullptr) action.also->value += weight;
       break;
@@ -203,17 +204,22 @@ void Ledger::refuse(Reason reason, std::string_view line) {
   last_refused_.assign(line.substr(0, kKeptOfBadLine));
 }
 
-void Ledger::forget_gauges(std::uint64_t before) {
-  const auto forget = [before](Cell& cell) {
+void Ledger::forget(std::uint64_t before) {
+  if (before <= forgotten_) return;
+  forgotten_ = before;
+  const auto forget_cell = [before](Cell& cell) {
     if (cell.seen && cell.set_at < before) cell = Cell{};
   };
-  std::for_each(levels_.begin(), levels_.end(), forget);
-  custom_.for_each_gauge(forget);
+  std::for_each(levels_.begin(), levels_.end(), forget_cell);
+  custom_.for_each_gauge(forget_cell);
+  for (const Timed& timed : timed_) timed.window->forget(before);
+  peers_.forget(before);
 }
 
 void Ledger::read(Reading& out, std::uint64_t now) {
   peers_.maintain(now);
   out.at = now;
+  out.forgotten = forgotten_;
   out.received = received_;
   out.rejected = rejected_;
   out.losses.assign(clients_.losses().begin(), clients_.losses().end());
@@ -222,8 +228,10 @@ void Ledger::read(Reading& out, std::uint64_t now) {
   for (std::size_t i = 0; i < kTimings; ++i) {
     out.timings[i].tally = timed_[i].tally;
     out.timings[i].seen = timed_[i].seen;
+    out.timings[i].last = timed_[i].window->last();
     out.timings[i].values = timed_[i].window->values();
     out.timings[i].weights = timed_[i].window->weights();
+    timed_[i].window->mark();
   }
   read_peers(out);
   read_custom(out);
@@ -236,8 +244,12 @@ void Ledger::read_peers(Reading& out) const {
   out.peers.clear();
   const auto add = [&](std::string_view name, const PeerRecord& record) {
     PeerReading reading{std::string(name), record.sent, record.received, record.errors, {}, {}};
-    if (record.latency) reading.latency_ms = record.latency->mean();
-    if (record.bandwidth) reading.bandwidth = record.bandwidth->mean();
+    const auto mean = [&](const std::unique_ptr<Window>& window) {
+      return window && !window->empty() && out.is_fresh(window->last()) ? std::optional(window->mean())
+                                                                        : std::nullopt;
+    };
+    reading.latency_ms = mean(record.latency);
+    reading.bandwidth = mean(record.bandwidth);
     out.peers.push_back(std::move(reading));
   };
   for (const Peer& peer : peers_.all())

@@ -35,8 +35,9 @@ class Ledger {
   void packet(std::string_view packet, std::uint64_t now, bool cut = false);
   /// Counts something that arrived and is no line.
   void reject(Reason reason, std::string_view what);
-  /// Gauges that were set before this moment are no longer true: who set them has ended.
-  void forget_gauges(std::uint64_t before);
+  /// Gauges that were set before this moment are no longer true, and samples of before no longer belong to a
+  /// mean: who sent them has ended. Counters stay.
+  void forget(std::uint64_t before);
   /// The end of a tick: copies everything into `out`.
   void read(Reading& out, std::uint64_t now);
 
@@ -87,6 +88,7 @@ class Ledger {
   void read_peers(Reading& out) const;
 
   std::uint64_t now_ = 0;
+  std::uint64_t forgotten_ = 0;
   std::uint64_t received_ = 0;
   std::array<std::uint64_t, kReasons> rejected_{};
   std::array<Cell, kCounts> counts_;

@@ -73,7 +73,7 @@ void Peers::add(Peer& peer, PeerField field, double value, double weight, std::u
   PeerRecord& record = peer.own ? peer.record : other_;
   const auto sample = [&](std::unique_ptr<Window>& window, std::size_t size) {
     if (!window) window = std::make_unique<Window>(size);
-    window->add(value, weight);
+    window->add(value, weight, now);
   };
   const auto count = [&](Cell& cell) {
     cell.value += value * weight;
@@ -99,9 +99,20 @@ void Peers::add(Peer& peer, PeerField field, double value, double weight, std::u
   }
 }
 
+template <class F>
+void Peers::for_each_window(F f) {
+  const auto of = [&](const PeerRecord& record) {
+    if (record.latency) f(*record.latency);
+    if (record.bandwidth) f(*record.bandwidth);
+  };
+  for (const Peer& peer : slots_) of(peer.record);
+  of(other_);
+}
+
 void Peers::maintain(std::uint64_t now) {
   const double seconds = maintained_at_ == 0 ? 0 : static_cast<double>(now - maintained_at_) / 1e9;
   maintained_at_ = now;
+  for_each_window([](Window& window) { window.mark(); });
   const double fade = std::exp2(-seconds / kHalfLife);
   std::vector<Peer*> owners;
   std::vector<Peer*> others;
@@ -126,6 +137,10 @@ void Peers::maintain(std::uint64_t now) {
     }
     give_series(*peer);
   }
+}
+
+void Peers::forget(std::uint64_t before) {
+  for_each_window([before](Window& window) { window.forget(before); });
 }
 
 void Peers::give_series(Peer& peer) {

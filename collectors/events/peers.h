@@ -14,7 +14,6 @@
 
 namespace boxo::events {
 
-inline constexpr std::uint64_t kSecond = 1'000'000'000;  ///< times are nanoseconds since boot
 inline constexpr std::uint64_t kPeerSilence = 600 * kSecond;
 inline constexpr std::string_view kOtherPeers = "other";
 
@@ -51,12 +50,17 @@ class Peers {
   void add(Peer& peer, PeerField field, double value, double weight, std::uint64_t now);
   /// Once a tick: drops silent peers and gives the series to the busiest.
   void maintain(std::uint64_t now);
+  /// Forgets latencies and bandwidths of before this moment, as Window::forget() does; the marks are set by
+  /// maintain().
+  void forget(std::uint64_t before);
 
   /// Slots; those with an empty name are free.
   const std::vector<Peer>& all() const { return slots_; }
   const PeerRecord& other() const { return other_; }
 
  private:
+  template <class F>
+  void for_each_window(F f);
   std::uint32_t free_slot();
   void give_series(Peer& peer);
   void take_series(Peer& peer);

@@ -46,6 +46,7 @@ enum Row : std::size_t {
   kSeriesDropped,
   kQueueBytes,
   kQueuePeak,
+  kAcceptFailures,
   kCpu,
   kRows
 };
@@ -139,6 +140,11 @@ constexpr Metric kMetrics[] = {
     gauge("boxo_agent_events_queue_peak_datagrams", "",
           "Most datagrams received at one go in the last interval, at most 32: so many were waiting.", "",
           Source::kAgent),
+    counter("boxo_agent_events_accept_failures_total", "",
+            "Times that a connection to --events-stream could not be accepted, for lack of descriptors or "
+            "memory; it "
+            "waits for another second.",
+            "", Source::kAgent),
     counter("boxo_agent_events_cpu_seconds_total", "seconds", "CPU time of the thread that receives events.",
             "", Source::kAgent),
 };
@@ -146,8 +152,8 @@ static_assert(std::size(kMetrics) == kRows);
 
 constexpr std::string_view kOtherFamilies = "other";
 
-double count_of(const Reading& reading, Count which) {
-  return reading.counts[static_cast<std::size_t>(which)].value;
+const Cell& cell_of(const Reading& reading, Count which) {
+  return reading.counts[static_cast<std::size_t>(which)];
 }
 const TimingReading& timing_of(const Reading& reading, Timing which) {
   return reading.timings[static_cast<std::size_t>(which)];
@@ -170,8 +176,9 @@ void add_timings(Reading& reading, Snapshot& out) {
   for (std::size_t i = 0; i < kTimings; ++i) {
     TimingReading& timing = reading.timings[i];
     if (!timing.seen) continue;
+    const bool is_fresh = !timing.values.empty() && reading.is_fresh(timing.last);
     if (static_cast<Timing>(i) == Timing::kBandwidth) {
-      out.add(kMetrics[kBandwidth], statistics(timing.values, timing.weights).mean);
+      if (is_fresh) out.add(kMetrics[kBandwidth], statistics(timing.values, timing.weights).mean);
       continue;
     }
     Histogram exported = timing.tally.exported();
@@ -179,7 +186,7 @@ void add_timings(Reading& reading, Snapshot& out) {
       out.add(kMetrics[kResponses], static_cast<double>(std::accumulate(
                                         exported.counts.begin(), exported.counts.end(), std::uint64_t{0})));
     out.add(kMetrics[kFirstHistogram + i], std::move(exported));
-    if (static_cast<Timing>(i) == Timing::kGcPause) continue;
+    if (static_cast<Timing>(i) == Timing::kGcPause || !is_fresh) continue;
     const Statistics found = statistics(timing.values, timing.weights);
     const double unit = timing.tally.buckets->unit;
     const std::size_t row = kFirstStatistic + 3 * i;
@@ -229,12 +236,22 @@ void add_own(const Reading& reading, Snapshot& out) {
             {{"family", std::string(dropped.family != nullptr ? dropped.family->name : kOtherFamilies)}});
   out.add(kMetrics[kQueueBytes], static_cast<double>(reading.queued_bytes));
   out.add(kMetrics[kQueuePeak], static_cast<double>(reading.queue_peak));
+  out.add(kMetrics[kAcceptFailures], static_cast<double>(reading.accept_failures));
   out.add(kMetrics[kCpu], reading.cpu_seconds);
 }
 
 }  // namespace
 
-void Share::update(double part, double whole) {
+void Share::update(double part, double whole, std::uint64_t last, std::uint64_t forgotten) {
+  if (forgotten > forgotten_) {
+    forgotten_ = forgotten;
+    ticks_.clear();
+    sum_ = {0, 0};
+  }
+  if (last < forgotten_) {
+    last_ = {part, whole};
+    return;
+  }
   // A part may be told before its whole is: it waits.
   if (whole <= last_.whole) return;
   const Tick tick{part - last_.part, whole - last_.whole};
@@ -254,14 +271,19 @@ std::optional<double> Share::value() const {
 }
 
 void Publisher::add_shares(const Reading& reading, Snapshot& out) {
-  const double hits = count_of(reading, Count::kCacheHits);
-  hits_.update(hits, hits + count_of(reading, Count::kCacheMisses));
-  errors_.update(count_of(reading, Count::kResponseErrors),
-                 timing_of(reading, Timing::kResponse).tally.count());
-  losses_.update(count_of(reading, Count::kPacketsLost), count_of(reading, Count::kPacketsSent));
-  if (const auto value = hits_.value()) out.add(kMetrics[kHitRate], *value);
-  if (const auto value = errors_.value()) out.add(kMetrics[kErrorRate], *value);
-  if (const auto value = losses_.value()) out.add(kMetrics[kLossRate], *value);
+  const auto add = [&](Row row, Share& share, double part, double whole, std::uint64_t last) {
+    share.update(part, whole, last, reading.forgotten);
+    if (const auto value = share.value(); value && reading.is_fresh(last)) out.add(kMetrics[row], *value);
+  };
+  const Cell& hits = cell_of(reading, Count::kCacheHits);
+  const Cell& misses = cell_of(reading, Count::kCacheMisses);
+  add(kHitRate, hits_, hits.value, hits.value + misses.value, std::max(hits.set_at, misses.set_at));
+  const TimingReading& responses = timing_of(reading, Timing::kResponse);
+  add(kErrorRate, errors_, cell_of(reading, Count::kResponseErrors).value, responses.tally.count(),
+      responses.last);
+  const Cell& lost = cell_of(reading, Count::kPacketsLost);
+  const Cell& sent = cell_of(reading, Count::kPacketsSent);
+  add(kLossRate, losses_, lost.value, sent.value, sent.set_at);
 }
 
 void Publisher::add_rates(const Reading& reading, Snapshot& out) {
@@ -269,8 +291,8 @@ void Publisher::add_rates(const Reading& reading, Snapshot& out) {
   const double seconds = static_cast<double>(reading.at - last_at_) / 1e9;
   last_at_ = reading.at;
   const auto rate = [&](Row row, Count which, double& last) {
-    const Cell& now = reading.counts[static_cast<std::size_t>(which)];
-    if (now.seen) out.add(kMetrics[row], (now.value - last) / seconds);
+    const Cell& now = cell_of(reading, which);
+    if (now.seen && reading.is_fresh(now.set_at)) out.add(kMetrics[row], (now.value - last) / seconds);
     last = now.value;
   };
   rate(kRequestsPerSecond, Count::kRequests, last_requests_);

@@ -19,8 +19,9 @@ namespace boxo::events {
 class Share {
  public:
   explicit Share(std::size_t things) : things_(static_cast<double>(things)) {}
-  /// What was counted since the start, at this tick.
-  void update(double part, double whole);
+  /// What was counted since the start, at this tick, and the `last` time that something was. What came before
+  /// `forgotten` does not belong to the share any more, to a tick exactly.
+  void update(double part, double whole, std::uint64_t last, std::uint64_t forgotten);
   /// Not defined before the first thing.
   std::optional<double> value() const;
 
@@ -30,6 +31,7 @@ class Share {
     double whole;
   };
   double things_;
+  std::uint64_t forgotten_ = 0;
   Tick last_{0, 0};
   Tick sum_{0, 0};
   std::deque<Tick> ticks_;

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "collectors/events/frames.h"
+#include "collectors/log.h"
 #include "collectors/thread.h"
 
 namespace boxo::events {
@@ -30,6 +31,8 @@ constexpr int kRounds = 16;
 constexpr std::size_t kMaxConnections = 256;
 constexpr std::size_t kStreamBuffer = 4 * kMaxPacket;
 constexpr std::chrono::seconds kPatience{2};
+// For so long connections are left waiting when there was no descriptor for one.
+constexpr std::uint64_t kAcceptPause = kSecond;
 
 std::uint64_t nanoseconds(clockid_t clock) {
   timespec now{};
@@ -160,7 +163,7 @@ void EventServer::run() {
   enter_unprivileged_thread("events");
   std::array<epoll_event, 64> ready{};
   while (!stop_.load(std::memory_order_relaxed)) {
-    const int n = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), -1);
+    const int n = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), pause_left());
     for (int i = 0; i < n; ++i) {
       void* const what = ready[static_cast<std::size_t>(i)].data.ptr;
       if (what == &wake_) {
@@ -201,7 +204,11 @@ void EventServer::receive_datagrams() {
 void EventServer::accept_connections() {
   for (int round = 0; round < kRounds; ++round) {
     Fd fd(::accept4(streams_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!fd) return;
+    if (!fd) {
+      // The connection still waits: without a pause epoll would tell of it at once, again and again.
+      if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) pause_accepting();
+      return;
+    }
     ucred sender{0, static_cast<uid_t>(-1), static_cast<gid_t>(-1)};
     socklen_t size = sizeof sender;
     ::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &sender, &size);
@@ -220,7 +227,32 @@ void EventServer::accept_connections() {
     event.data.ptr = connection.get();
     if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, connection->fd.get(), &event) == 0)
       connections_.push_back(std::move(connection));
+    else
+      ledger_.reject(Reason::kConnections, describe(sender));
   }
+}
+
+void EventServer::watch_streams(bool on) {
+  epoll_event event{};
+  if (on) event.events = EPOLLIN;
+  event.data.ptr = &streams_;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, streams_.fd(), &event);
+}
+
+void EventServer::pause_accepting() {
+  if (accept_failures_++ == 0)
+    log_warn(errno_error("events: a connection to --events-stream waits, it cannot be accepted").text());
+  accept_again_at_ = boot_time() + kAcceptPause;
+  watch_streams(false);
+}
+
+int EventServer::pause_left() {
+  if (accept_again_at_ == 0) return -1;
+  const std::uint64_t now = boot_time();
+  if (now < accept_again_at_) return static_cast<int>((accept_again_at_ - now) / 1'000'000) + 1;
+  accept_again_at_ = 0;
+  watch_streams(true);
+  return -1;
 }
 
 bool EventServer::receive_frames(Connection& connection) {
@@ -264,9 +296,10 @@ void EventServer::hand_over() {
     asked_.store(false, std::memory_order_relaxed);
     if (notice_ == nullptr) return;  // whoever asked has given up
     senders_.set_users(notice_->users);
-    ledger_.forget_gauges(notice_->forget_before);
+    ledger_.forget(notice_->forget_before);
     ledger_.read(*reading_, boot_time());
     reading_->queued_bytes = waiting_bytes();
+    reading_->accept_failures = accept_failures_;
     reading_->queue_peak = std::exchange(queue_peak_, 0);
     reading_->cpu_seconds = static_cast<double>(nanoseconds(CLOCK_THREAD_CPUTIME_ID)) / 1e9;
     notice_ = nullptr;

@@ -41,7 +41,7 @@ class EventServer {
   /// What the ticking thread knows and the receiving one needs.
   struct Notice {
     std::vector<uid_t> users;         ///< of the target: they may send
-    std::uint64_t forget_before = 0;  ///< gauges that were set before this (since boot) are void
+    std::uint64_t forget_before = 0;  ///< gauges and samples of before this (since boot) are void
   };
   /// Fills `out` with the counts up to now. Any one thread.
   Result<> take(const Notice& notice, Reading& out);
@@ -63,6 +63,11 @@ class EventServer {
   void run();
   void receive_datagrams();
   void accept_connections();
+  /// Leaves connections waiting for a while: there is no descriptor or memory for another one.
+  void pause_accepting();
+  /// Milliseconds until connections are accepted again; -1 when they are.
+  int pause_left();
+  void watch_streams(bool on);
   /// False when the connection is at its end.
   bool receive_frames(Connection& connection);
   void hand_over();
@@ -78,6 +83,8 @@ class EventServer {
   std::unique_ptr<char[]> stream_buffer_;
   std::vector<std::unique_ptr<Connection>> connections_;
   std::uint64_t queue_peak_ = 0;
+  std::uint64_t accept_failures_ = 0;
+  std::uint64_t accept_again_at_ = 0;  ///< since boot; 0: there is no pause
 
   std::atomic<bool> stop_{false};
   std::atomic<bool> asked_{false};  ///< there is a request: look at it between two batches

@@ -76,6 +76,12 @@ def test_capabilities_are_those_of_the_pod(pod_spec):
     assert set(settings()["AmbientCapabilities"].split()) == set(settings()["CapabilityBoundingSet"].split()) == named
 
 
+def test_the_socket_knows_who_sent_what_is_queued():
+    found = settings(SYSTEMD / "boxo-agent.socket")
+    assert found["PassCredentials"] == "yes"
+    assert "ReceiveBuffer" not in found  # changes nothing for Unix sockets
+
+
 def test_what_would_blind_the_agent_is_not_set():
     service = settings()
     for name in ("ProtectProc", "ProcSubset", "PrivateUsers", "PrivateNetwork", "PrivateTmp", "DynamicUser"):

@@ -480,16 +480,51 @@ def test_socket_activation_loses_nothing(agent, short_tmp):
         assert (short_tmp / "e").is_socket(), "systemd's socket stays"
 
 
+def test_without_pass_credentials_nobody_knows_who_sent_what_was_queued(agent, short_tmp):
+    """Why boxo-agent.socket has PassCredentials=yes: the kernel notes the sender only if the socket asks when it sends."""
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.bind(str(short_tmp / "e"))
+    e = Events(short_tmp / "e")
+    e.send("bitswap.requests:1|c")
+    a = agent(*HERE, events=short_tmp / "unused", prefix=[sys.executable, "-c", ACTIVATE, ours.fileno()], pass_fds=[ours.fileno(), 3])
+    e.send("bitswap.requests:1|c")
+    page = received(a, 2)
+    assert page.value("boxo_bitswap_requests_total") == 1
+    assert rejected(page) == {"credentials": 1}
+
+
 def test_gauges_end_with_who_set_them(agent, short_tmp):
+    """Gauges, means, percentiles, shares and rates; a name that /proc can fill goes back to it, what counts does not."""
     node = subprocess.Popen(["sleep", "1000"])
     a = agent("--pid", node.pid, "--no-bpf", events=short_tmp / "e")
     e = Events(a.events)
-    e.send("bitswap.active_connections:10|g", "bitswap.requests:1|c")
-    assert received(a, 2).value("boxo_bitswap_active_connections") == 10
+    proc = {n: a.value("boxo_agent_metric_source_info", metric=n, source="proc") for n in (
+        "boxo_network_bandwidth_bytes_per_second", "boxo_network_packet_loss_rate", "boxo_network_latency_seconds")}
+    lines = [line for line, _ in CONTRACT]
+    e.send(*lines)
+    before = received(a, len(lines))
+    apps = {n for n in before.families if before.families[n].type == "gauge" and not n.startswith("boxo_agent_")
+            and before.value("boxo_agent_metric_source_info", metric=n, source="app") == 1}
+    assert apps >= {"boxo_bitswap_active_connections", "boxo_blockstore_cache_hit_rate", "boxo_network_packet_loss_rate"}
     node.kill()
     node.wait()
-    wait_until("the gauge is gone", lambda: a.value("boxo_bitswap_active_connections") is None)
-    assert a.value("boxo_bitswap_requests_total") == 1
+    after = wait_until("the gauges are gone", lambda: (p := a.page()).value("boxo_bitswap_active_connections") is None and p)
+    for name in apps:
+        assert after.value("boxo_agent_metric_source_info", metric=name, source="app") is None, name
+    of_samples = [f"boxo_{x}_{y}_seconds" for x in ("bitswap_response_time", "blockstore_read_latency",
+                  "blockstore_write_latency", "network_latency") for y in ("average", "p95", "p99")]
+    for name in [*of_samples, "boxo_bitswap_error_rate", "boxo_bitswap_requests_per_second", "boxo_network_peer_latency_seconds",
+                 "boxo_blockstore_batch_operations_per_second", "boxo_network_peer_bandwidth_bytes_per_second", "boxo_myapp_queue"]:
+        assert before.all(name) and not after.all(name), name
+    for name, was_there in proc.items():
+        if was_there and name in apps:
+            assert after.value("boxo_agent_metric_source_info", metric=name, source="proc") == 1, name
+    # The histogram of round-trip times stays with the application.
+    assert after.value("boxo_network_latency_seconds_count") == 1
+    for line, expected in CONTRACT:
+        for name, value in expected.items():
+            if name.endswith(("_total", "_count", "_sum")) and name != "boxo_resource_goroutines_total":
+                assert after.value(name) == before.value(name), name
 
 
 def test_by_hand(listening):

@@ -81,6 +81,41 @@ TEST_CASE("monitor: of several sources the best is shown, and said") {
       has_line(f.page(), "boxo_agent_metric_source_info{metric=\"boxo_network_active_connections\",source=\"app\"} 1"));
 }
 
+TEST_CASE("monitor: what counts goes on to a better source, and never back to a worse one") {
+  Fixture f;
+  static constexpr Metric kAppCount{"boxo_test_total", MetricType::kCounter, "", "", Source::kApp, "Things."};
+  bool app = false;
+  bool fails = false;
+  f.add("app", [&](Snapshot& out) -> Result<> {
+    if (fails) return Error{"no answer"};
+    if (app) {
+      out.add(kAppCount, 3);
+      out.add(kFromApp, 3);
+    }
+    return {};
+  });
+  f.add("proc", [](Snapshot& out) -> Result<> {
+    out.add(kCount, 9);
+    out.add(kFromProc, 9);
+    return {};
+  });
+  f.monitor->collect_metrics();
+  CHECK(has_line(f.page(), "boxo_test_total 9"));
+  app = true;
+  f.monitor->collect_metrics();
+  CHECK(has_line(f.page(), "boxo_test_total 3"));
+  fails = true;
+  f.monitor->collect_metrics();
+  // A gauge is true whoever tells it; another counter's 9 would be six things that did not happen.
+  CHECK(has_line(f.page(), "boxo_network_active_connections 9"));
+  CHECK(f.page().find("\nboxo_test_total") == std::string::npos);
+  CHECK(has_line(f.page(),
+                 "boxo_agent_metric_absent_info{metric=\"boxo_test_total\",reason=\"counted by source app so far\"} 1"));
+  fails = false;
+  f.monitor->collect_metrics();
+  CHECK(has_line(f.page(), "boxo_test_total 3"));
+}
+
 TEST_CASE("monitor: what is absent is told with its reason unless another source has it") {
   Fixture f;
   f.add("proc", [](Snapshot& out) -> Result<> {

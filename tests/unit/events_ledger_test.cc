@@ -149,12 +149,104 @@ TEST_CASE("events: gauges of a process that has ended are forgotten") {
   Desk desk;
   desk.send("bitswap.active_connections:10|g\nmine:1|g\nbitswap.requests:1|c");
   desk.now += 1000;
-  desk.ledger.forget_gauges(desk.now);
+  desk.ledger.forget(desk.now);
   desk.send("bitswap.queued_requests:1|g").tick();
   CHECK(!desk.value("boxo_bitswap_active_connections"));
   CHECK(!desk.value("boxo_mine"));
   CHECK(desk.value("boxo_bitswap_queued_requests") == 1);
   CHECK(desk.value("boxo_bitswap_requests_total") == 1);
+}
+
+namespace {
+
+constexpr const char* kOfSamples =
+    "bitswap.requests:10|c\nbitswap.response_time:4|ms|#result:error\nblockstore.cache_hits:1|c\n"
+    "blockstore.read_time:4|ms\nblockstore.write_time:4|ms\nblockstore.batch_operations:1|c\n"
+    "network.latency:4|ms|#peer:a\nnetwork.bandwidth:4|h|#peer:a\nnetwork.packets_sent:1|c\n"
+    "network.packets_lost:1|c\nnetwork.bytes_sent:1|c|#peer:a\nown.time:4|ms";
+
+/// Of the metrics on the page those that are gauges, without the agent's own.
+std::vector<std::string> gauges_on(const Desk& desk) {
+  std::vector<std::string> out;
+  for (const Family& family : desk.page.families())
+    if (family.metric->type == MetricType::kGauge && family.metric->source == Source::kApp)
+      out.emplace_back(family.metric->name);
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+/// And those that count: names with what they show.
+std::vector<std::pair<std::string, double>> counters_on(const Desk& desk) {
+  std::vector<std::pair<std::string, double>> out;
+  for (const Family& family : desk.page.families()) {
+    if (family.metric->type == MetricType::kGauge || family.metric->source != Source::kApp) continue;
+    for (const Sample& sample : family.samples)
+      out.emplace_back(family.metric->name, std::holds_alternative<double>(sample.value)
+                                                ? std::get<double>(sample.value)
+                                                : std::get<Histogram>(sample.value).sum);
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "events: means, percentiles, shares and rates end five minutes after the last sample, counters do not") {
+  Desk desk;
+  desk.send(kOfSamples).send("bitswap.active_connections:10|g").tick();
+  const std::vector<std::string> all = gauges_on(desk);
+  const auto counters = counters_on(desk);
+  // Three of four times, three shares, two rates, bandwidth, two of the peer, and the one that was set.
+  CHECK(all.size() == 4 * 3 + 3 + 2 + 1 + 2 + 1);
+  desk.tick(298);
+  CHECK(gauges_on(desk) == all);
+  desk.tick(2);
+  CHECK(gauges_on(desk) == std::vector<std::string>{"boxo_bitswap_active_connections"});
+  CHECK(counters_on(desk) == counters);
+  // One more sample: a mean is over the last thousand again, however old they are.
+  desk.send("network.latency:8|ms\nblockstore.cache_misses:3|c").tick();
+  CHECK(desk.value("boxo_network_latency_average_seconds") == .006);
+  CHECK(desk.value("boxo_blockstore_cache_hit_rate") == .25);
+  CHECK(!desk.value("boxo_bitswap_error_rate"));
+  CHECK(!desk.value("boxo_network_peer_latency_seconds", {{"peer", "a"}}));
+}
+
+TEST_CASE("events: means, percentiles, shares and rates of a process end with it") {
+  Desk desk;
+  desk.send(kOfSamples).tick();
+  const auto counters = counters_on(desk);
+  SUBCASE("that has no successor") {
+    desk.send(kOfSamples);
+    desk.now += 1000;
+    desk.ledger.forget(desk.now);
+    desk.tick();
+    CHECK(gauges_on(desk).empty());
+    CHECK(counters_on(desk).size() == counters.size());
+    desk.tick();
+    CHECK(gauges_on(desk).empty());
+  }
+  SUBCASE("while its successor sends already") {
+    desk.now += 1000;
+    const std::uint64_t start = desk.now;
+    desk.now += 1000;
+    desk.send(
+        "network.latency:8|ms|#peer:a\nblockstore.cache_misses:1|c\nblockstore.batch_operations:5|c\n"
+        "bitswap.response_time:8|ms");
+    desk.ledger.forget(start);
+    desk.tick();
+    CHECK(desk.value("boxo_network_latency_average_seconds") == .008);
+    CHECK(desk.value("boxo_network_peer_latency_seconds", {{"peer", "a"}}) == .008);
+    CHECK(desk.value("boxo_blockstore_cache_hit_rate") == 0);
+    CHECK(desk.value("boxo_bitswap_error_rate") == 0);
+    CHECK(desk.value("boxo_bitswap_response_time_p99_seconds") == .008);
+    CHECK(desk.value("boxo_blockstore_batch_operations_per_second"));
+    CHECK(!desk.value("boxo_bitswap_requests_per_second"));
+    CHECK(!desk.value("boxo_network_bandwidth_bytes_per_second"));
+    CHECK(!desk.value("boxo_network_packet_loss_rate"));
+    CHECK(desk.value("boxo_blockstore_cache_hits_total") == 1);
+    CHECK(desk.histogram("boxo_network_latency_seconds").sum == doctest::Approx(.012));
+  }
 }
 
 TEST_CASE("events: percentiles are those of the last thousand samples") {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #include <grp.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -39,12 +40,15 @@ class Folder {
 /// A client's socket, connected to the path; blocking.
 class Sender {
  public:
-  explicit Sender(const std::string& path, int type = SOCK_DGRAM)
-      : fd_(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0)) {
+  explicit Sender(std::string path, int type = SOCK_DGRAM, bool now = true)
+      : fd_(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0)), path_(std::move(path)) {
+    connected_ = now && connect();
+  }
+  bool connect() const {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    std::strcpy(address.sun_path, path.c_str());
-    connected_ = ::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+    std::strcpy(address.sun_path, path_.c_str());
+    return ::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
   }
   bool connected() const { return connected_; }
   bool send(std::string_view bytes) const {
@@ -63,6 +67,7 @@ class Sender {
 
  private:
   Fd fd_;
+  std::string path_;
   bool connected_ = false;
 };
 
@@ -329,6 +334,43 @@ TEST_CASE("events: frames on a stream") {
   CHECK(many.back()->closed());
   many.front()->frame("bitswap.requests:1|c");
   CHECK(count(take_until(*server, 3051), Count::kRequests) == 3003);
+}
+
+TEST_CASE("events: without a descriptor for a connection the thread does not spin, and goes on afterwards") {
+  const Folder folder;
+  const int status = in_child([&] {
+    auto server = open(at(folder / "e", folder / "s"));
+    const Sender datagrams(folder / "e");
+    const Sender first(folder / "s", SOCK_STREAM);
+    first.frame("bitswap.requests:1|c");
+    if (take_until(*server, 1).received != 1) return 1;
+    // The one for the client's end is there already, the agent's end gets none.
+    const Sender late(folder / "s", SOCK_STREAM, false);
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    const rlimit low{3, limit.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &low);
+    if (!late.connect()) return 2;
+    late.frame("bitswap.requests:1|c");
+    Reading reading = take(*server);
+    for (int i = 0; i < 1000 && reading.accept_failures == 0; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      reading = take(*server);
+    }
+    if (reading.accept_failures == 0) return 3;
+    const double cpu = reading.cpu_seconds;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    // What is open goes on meanwhile.
+    datagrams.send("bitswap.requests:1|c");
+    first.frame("bitswap.requests:1|c");
+    reading = take_until(*server, 3);
+    if (reading.received != 3) return 4;
+    if (reading.accept_failures > 10) return 5;
+    if (reading.cpu_seconds - cpu > 0.5) return 6;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    return take_until(*server, 4).received == 4 ? 0 : 7;
+  });
+  CHECK(status == 0);
 }
 
 TEST_CASE("events: datagrams that are too large are cut after their last whole line") {

@@ -32,6 +32,11 @@ struct sock {
 	struct sock_common __sk_common;
 	int sk_err;
 	unsigned short sk_type;
+	unsigned short sk_protocol;
+};
+
+struct mptcp_sock {
+	struct sock *first;
 };
 
 struct socket {
@@ -66,6 +71,9 @@ enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT, TCP_SYN_RECV, TCP_CLOSE = 7, TCP_LISTE
 #define AF_INET6 10
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
+#define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+#define IPPROTO_MPTCP 262
 
 /* Where a socket listens: a port of an address in a network namespace. */
 struct port {

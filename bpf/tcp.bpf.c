@@ -6,6 +6,7 @@
 #include <asm/errno.h>
 
 #include "hist.h"
+#include "listeners.h"
 #include "sockets.h"
 #include "watch.h"
 
@@ -64,8 +65,7 @@ struct {
 	__type(value, struct connection);
 } sockets SEC(".maps");
 
-/* Before 5.11 (8e4597c627fb) tracing programs have no socket storage: sockets by address, and who listens where. Two
- * sockets that listen on the same port of the same address (SO_REUSEPORT) cannot be told apart then. */
+/* Where the kernel is too old for that. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -73,13 +73,6 @@ struct {
 	__type(key, u64);
 	__type(value, struct connection);
 } sockets_by_address SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, struct port);
-	__type(value, u64); /* the listening socket */
-} listeners SEC(".maps");
 
 static __always_inline struct connection *connection_of(struct sock *sk)
 {
@@ -132,41 +125,15 @@ static __always_inline u32 result_of(const struct sock *sk)
 
 static __always_inline void listens(struct sock *sk)
 {
-	u64 key = (u64)sk;
-
 	if (socket_storage())
-		return remember_socket(sk, 0);
-	struct port port = port_of(sk);
-
-	if (bpf_map_update_elem(&listeners, &port, &key, BPF_ANY))
+		remember_socket(sk, 0);
+	else if (keep_listener(sk))
 		count(&full, 0, 1);
-}
-
-static __always_inline void listens_no_more(const struct sock *sk)
-{
-	if (socket_storage())
-		return;
-	struct port port = port_of(sk);
-	u64 *listener = bpf_map_lookup_elem(&listeners, &port);
-
-	if (listener && *listener == (u64)sk)
-		bpf_map_delete_elem(&listeners, &port);
-}
-
-/* Before 5.11: whether the target listens where this connection came in. */
-static __always_inline bool came_to_listener(const struct sock *sk)
-{
-	struct port port = port_of(sk);
-
-	if (bpf_map_lookup_elem(&listeners, &port))
-		return true;
-	__builtin_memset(port.address, 0, sizeof(port.address)); /* on every address */
-	return bpf_map_lookup_elem(&listeners, &port);
 }
 
 static __always_inline void established(struct sock *sk, int from)
 {
-	if (!socket_storage() && from == TCP_SYN_RECV && came_to_listener(sk))
+	if (from == TCP_SYN_RECV && !connection_of(sk) && came_to_listener(sk))
 		remember_socket(sk, 0);
 	struct connection *c = connection_of(sk);
 
@@ -275,8 +242,11 @@ int remember(struct bpf_iter__task_file *ctx)
 
 	if (!sk || BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
 		return 0;
+	struct sock *inner = inner_listener(sk);
 	u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
 
+	if (inner && keep_listener(inner))
+		count(&full, 0, 1);
 	if (state == TCP_LISTEN)
 		listens(sk);
 	else if (state != TCP_CLOSE)

@@ -73,11 +73,23 @@ def test_two_share_a_port(agent, target, first):
         s.close()
 
 
-def test_a_listener_that_begins_after_the_agent(agent, target):
+def multipath():
+    try:
+        return open("/proc/sys/net/mptcp/enabled").read().strip() == "1"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("verb", ["listen", "multipath"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_listener_that_begins_before_or_after_the_agent(agent, target, verb, when):
+    if verb == "multipath" and not multipath():
+        pytest.skip("this kernel has no multipath TCP")
     t = target("network")
+    port = ask(t, f"{verb} ::1 0") if when == "before" else 0
     a = agent("--pid", t.pid)
     a.next_page()
-    port = ask(t, "listen ::1 0")
+    port = port or ask(t, f"{verb} ::1 0")
     clients = [socket.create_connection(("::1", port)) for _ in range(4)]
     assert ask(t, "accept") == 4
     assert accepted(a) == 4

@@ -9,6 +9,7 @@
 //   receive COUNT                  waits for COUNT datagrams (recvmmsg); the bytes received
 //   shut                           closes the UDP socket
 //   listen ADDRESS PORT            listens for TCP with SO_REUSEPORT; the port
+//   multipath ADDRESS PORT         the same with a multipath socket (MPTCP), as Go does
 //   accept                         accepts what is waiting; how many connections it has
 //   connect ADDRESS PORT           begins to connect and does not wait; 0
 //   connected                      waits until it is; 0 or the errno
@@ -28,6 +29,9 @@
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 #ifndef UDP_GRO
 #define UDP_GRO 104
 #endif
@@ -46,10 +50,10 @@ static struct addrinfo* resolve(const char* address, const char* port, int type)
   return found;
 }
 
-static int bound(const char* address, const char* port, int type) {
+static int bound(const char* address, const char* port, int type, int protocol) {
   const int on = 1;
   struct addrinfo* at = resolve(address, port, type);
-  const int fd = socket(at->ai_family, type | SOCK_CLOEXEC, 0);
+  const int fd = socket(at->ai_family, type | SOCK_CLOEXEC, protocol);
   if (type == SOCK_STREAM) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
   const int room = 1 << 22;
   setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
@@ -154,15 +158,15 @@ static long over_all(const char* verb, long size) {
 static long run(const char* verb, const char* address, const char* port, const char* size, const char* extra) {
   const size_t length = (size_t)atol(size);
   memset(bytes, 0, sizeof bytes);
-  if (!strcmp(verb, "udp")) return port_of(datagrams = bound(address, port, SOCK_DGRAM));
+  if (!strcmp(verb, "udp")) return port_of(datagrams = bound(address, port, SOCK_DGRAM, 0));
   if (!strcmp(verb, "shut")) return close(datagrams);
   if (!strcmp(verb, "gro")) {
     const int on = 1;
     return setsockopt(datagrams, SOL_UDP, UDP_GRO, &on, sizeof on);
   }
   if (!strcmp(verb, "receive")) return receive(atol(address));
-  if (!strcmp(verb, "listen")) {
-    listener = bound(address, port, SOCK_STREAM);
+  if (!strcmp(verb, "listen") || !strcmp(verb, "multipath")) {
+    listener = bound(address, port, SOCK_STREAM, !strcmp(verb, "listen") ? 0 : IPPROTO_MPTCP);
     if (listen(listener, kMost)) die("listen");
     return port_of(listener);
   }

@@ -8,13 +8,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <climits>
 #include <string_view>
 #include <utility>
 
-#include "collectors/process_table.h"
-
 #include "collectors/log.h"
+#include "collectors/process_table.h"
 
 namespace boxo {
 
@@ -40,7 +40,11 @@ Fd open_pidfd(const Dir& proc, pid_t pid) {
 
 }  // namespace
 
-bool is_there(const Process& process) { return ::faccessat(process.proc.fd(), "stat", F_OK, 0) == 0; }
+// Needs no descriptor, so that an agent that has none left does not take everybody for ended.
+bool is_there(const Process& process) {
+  return ::faccessat(process.proc.fd(), "stat", F_OK, 0) == 0 ||
+         (errno != ENOENT && errno != ENOTDIR && errno != ESRCH);
+}
 
 std::size_t Members::index_of(pid_t pid) const {
   if (list_.empty() || list_.front().id.pid == pid) return 0;

@@ -8,6 +8,7 @@
 #include "collectors/host/procps.h"
 #include "collectors/host/reading.h"
 #include "collectors/host/text.h"
+#include "collectors/members.h"
 
 namespace boxo {
 
@@ -57,6 +58,15 @@ class MemoryCollector final : public Collector {
     auto memory = procps_->memory(target_.processes());
     if (!memory) return memory.error();
     works_ = !memory->empty();
+    trouble_.clear();
+    for (const Process& process : target_.processes())
+      if (!memory->contains(process.id) && is_there(process))
+        trouble_ = "status: could not be read for a moment";
+    if (!trouble_.empty()) {
+      out.absent(kMemory.name, trouble_);
+      out.absent(kUsage.name, trouble_);
+      return {};
+    }
     if (memory->empty()) {
       out.absent(kMemory.name, kNoTarget);
       out.absent(kUsage.name, kNoTarget);
@@ -93,7 +103,10 @@ class MemoryCollector final : public Collector {
   }
 
   std::vector<Capability> check() override {
-    return {{"memory", works_, works_ ? "/proc/PID/status by libproc2" : kNoTarget},
+    return {{"memory", works_ && trouble_.empty(),
+             !trouble_.empty() ? trouble_
+             : works_          ? "/proc/PID/status by libproc2"
+                               : kNoTarget},
             {"pss", pss_.has_value(), pss_ ? "/proc/PID/smaps_rollup" : pss_trouble_}};
   }
 
@@ -140,6 +153,7 @@ class MemoryCollector final : public Collector {
   Clock::time_point next_pss_;
   std::uint64_t pss_generation_ = 0;
   bool works_ = false;
+  std::string trouble_;
 };
 
 }  // namespace

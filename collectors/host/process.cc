@@ -10,6 +10,7 @@
 #include "collectors/host/reading.h"
 #include "collectors/host/text.h"
 #include "collectors/host/tree_totals.h"
+#include "collectors/members.h"
 
 namespace boxo {
 
@@ -142,12 +143,24 @@ class ProcessCollector final : public Collector {
     if (!times) return times.error();
 
     io_trouble_.clear();
-    for (auto it = processes.rbegin(); it != processes.rend(); ++it)
-      if (const auto found = times->find(it->id); found != times->end()) update(*it, found->second);
+    times_trouble_.clear();
+    for (auto it = processes.rbegin(); it != processes.rend(); ++it) {
+      if (const auto found = times->find(it->id); found != times->end())
+        update(*it, found->second);
+      else if (is_there(*it))
+        keep(*it);
+    }
     totals_.finish();
     ever_ = ever_ || !times->empty();
 
     if (ever_) add_counters(out);
+    if (!times_trouble_.empty()) {
+      for (const Metric& metric : {kCpuSeconds, kCpuPercent, kFaults})
+        out.absent(metric.name, times_trouble_);
+      last_.reset();
+      add_main(out);
+      return {};
+    }
     if (processes.empty()) {
       for (const Metric& metric : {kCpuPercent, kStartTime, kOomScoreAdj}) out.absent(metric.name, kNoTarget);
       last_.reset();
@@ -159,7 +172,10 @@ class ProcessCollector final : public Collector {
   }
 
   std::vector<Capability> check() override {
-    return {{"cpu", ever_, ever_ ? "/proc/PID/stat by libproc2" : kNoTarget},
+    return {{"cpu", ever_ && times_trouble_.empty(),
+             !ever_                   ? kNoTarget
+             : times_trouble_.empty() ? "/proc/PID/stat by libproc2"
+                                      : times_trouble_},
             {"io", ever_ && io_trouble_.empty(),
              !ever_                ? kNoTarget
              : io_trouble_.empty() ? "/proc/PID/io"
@@ -184,17 +200,27 @@ class ProcessCollector final : public Collector {
     totals_.update(process.id, process.parent, reading);
   }
 
+  /// It lives and is not in the answer: taken for ended, it would be counted anew when it can be read again.
+  void keep(const Process& process) {
+    totals_.keep(process.id);
+    const auto text = process.proc.read("stat", 4096);
+    times_trouble_ = text ? "stat: could not be read for a moment" : reason(text.error());
+  }
+
   void add_counters(Snapshot& out) {
     const auto& total = totals_.total();
     const auto value = [&total](Counter counter) { return static_cast<double>(total[counter]); };
-    out.add(kCpuSeconds, value(kUser) / ticks_, {{"mode", "user"}});
-    out.add(kCpuSeconds, value(kSystem) / ticks_, {{"mode", "system"}});
-    out.add(kFaults, value(kMinor), {{"type", "minor"}});
-    out.add(kFaults, value(kMajor), {{"type", "major"}});
+    if (times_trouble_.empty()) {
+      out.add(kCpuSeconds, value(kUser) / ticks_, {{"mode", "user"}});
+      out.add(kCpuSeconds, value(kSystem) / ticks_, {{"mode", "system"}});
+      out.add(kFaults, value(kMinor), {{"type", "minor"}});
+      out.add(kFaults, value(kMajor), {{"type", "major"}});
+    }
     // A sum that lacks one of the processes would be untrue, so one that cannot be read hides the whole.
-    if (!io_trouble_.empty()) {
+    const std::string& trouble = times_trouble_.empty() ? io_trouble_ : times_trouble_;
+    if (!trouble.empty()) {
       for (const Metric& metric : {kDiskRead, kDiskWrite, kDiskCancelled, kIoBytes, kIoCalls})
-        out.absent(metric.name, io_trouble_);
+        out.absent(metric.name, trouble);
       return;
     }
     if (!io_seen_) return;
@@ -253,6 +279,7 @@ class ProcessCollector final : public Collector {
   bool ever_ = false;
   bool io_seen_ = false;
   std::string io_trouble_;
+  std::string times_trouble_;  ///< why the last collection could not read all that live
 };
 
 }  // namespace

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #include "collectors/host/reading.h"
 
+#include "collectors/members.h"
+
 namespace boxo::host {
 
 bool ended(const Process& process, const Error& error) {
   if (error.code == ESRCH) return true;
   // A kernel without the file answers ENOENT as well; `stat` is always there while the process is.
   if (error.code != ENOENT && error.code != ENOTDIR) return false;
-  return !process.proc.file("stat");
+  return !is_there(process);
 }
 
 std::string reason(const Error& error) {

@@ -95,7 +95,8 @@ int on_inet(const nlmsghdr* header, void* data) {
   socket.protocol = reader.protocol;
   socket.state = message->idiag_state;
   socket.inode = message->idiag_inode;
-  socket.cookie = cookie_of(message->id.idiag_cookie);
+  socket.source = SocketSource::kDiag;
+  socket.id = cookie_of(message->id.idiag_cookie);
   socket.receive_queue = message->idiag_rqueue;
   socket.send_queue = message->idiag_wqueue;
   ::mnl_attr_parse(header, sizeof(inet_diag_msg), on_inet_attribute, &socket);
@@ -111,7 +112,8 @@ int on_unix(const nlmsghdr* header, void* data) {
   socket.protocol = Protocol::kUnix;
   socket.state = message->udiag_state;
   socket.inode = message->udiag_ino;
-  socket.cookie = cookie_of(message->udiag_cookie);
+  socket.source = SocketSource::kDiag;
+  socket.id = cookie_of(message->udiag_cookie);
   if (socket.inode != 0) reader.out->push_back(socket);
   return MNL_CB_OK;
 }
@@ -227,17 +229,18 @@ Result<SockDiag> SockDiag::open(const Process& process) {
   return SockDiag(std::move(impl));
 }
 
-Result<> SockDiag::read(std::vector<Socket>& out) {
-  if (auto done = impl_->tcp(out); !done) return done;
-  for (const int family : {AF_INET, AF_INET6}) {
-    auto done = impl_->inet(family, IPPROTO_UDP, INET_DIAG_SKMEMINFO, Protocol::kUdp, out);
+Result<> SockDiag::read(Protocol protocol, std::vector<Socket>& out) {
+  if (protocol == Protocol::kTcp) return impl_->tcp(out);
+  if (protocol == Protocol::kUdp) {
+    if (auto done = impl_->inet(AF_INET, IPPROTO_UDP, INET_DIAG_SKMEMINFO, protocol, out); !done) return done;
+    auto done = impl_->inet(AF_INET6, IPPROTO_UDP, INET_DIAG_SKMEMINFO, protocol, out);
     // Without IPv6 there is no such handler.
-    if (!done && !(family == AF_INET6 && done.error().code == ENOENT)) return done;
+    return !done && done.error().code == ENOENT ? Result<>() : done;
   }
   unix_diag_req request{};
   request.sdiag_family = AF_UNIX;
   request.udiag_states = ~0U;
-  return impl_->dump(SOCK_DIAG_BY_FAMILY, request, on_unix, Protocol::kUnix, out);
+  return impl_->dump(SOCK_DIAG_BY_FAMILY, request, on_unix, protocol, out);
 }
 
 }  // namespace boxo::host

@@ -23,8 +23,9 @@ class SockDiag {
   SockDiag& operator=(const SockDiag&) = delete;
   ~SockDiag();
 
-  /// Adds TCP (with tcp_info), UDP and Unix sockets to `out`.
-  Result<> read(std::vector<Socket>& out);
+  /// Adds the sockets of one protocol to `out`, TCP with tcp_info. Code ENOENT if this kernel does not
+  /// describe them.
+  Result<> read(Protocol protocol, std::vector<Socket>& out);
 
  private:
   struct Impl;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <string_view>
 
@@ -12,6 +13,7 @@
 #include "collectors/host/listing.h"
 #include "collectors/host/reading.h"
 #include "collectors/host/text.h"
+#include "collectors/members.h"
 
 namespace boxo::host {
 
@@ -21,15 +23,16 @@ constexpr int kShare = 20;
 constexpr std::size_t kCheckedAtOnce = 32;
 
 /// The inode of a socket behind descriptor `number`; 0 if it is something else or has been closed.
-std::uint32_t socket_behind(const Dir& fds, std::uint32_t number) {
+Result<std::uint32_t> socket_behind(const Dir& fds, std::uint32_t number) {
   std::array<char, 16> name{};
   std::to_chars(name.data(), name.data() + name.size() - 1, number);
   std::array<char, 64> link{};
   const ssize_t n = ::readlinkat(fds.fd(), name.data(), link.data(), link.size());
   constexpr std::string_view kPrefix = "socket:[";
-  if (n <= static_cast<ssize_t>(kPrefix.size())) return 0;
+  if (n < 0 && errno != ENOENT && errno != ESRCH) return errno_error("fd/N");
+  if (n <= static_cast<ssize_t>(kPrefix.size())) return std::uint32_t{0};
   std::string_view text(link.data(), static_cast<std::size_t>(n));
-  if (!text.starts_with(kPrefix) || !text.ends_with(']')) return 0;
+  if (!text.starts_with(kPrefix) || !text.ends_with(']')) return std::uint32_t{0};
   text.remove_prefix(kPrefix.size());
   text.remove_suffix(1);
   const auto inode = to_number(text);
@@ -86,14 +89,21 @@ void SocketOwner::look(const Process& process, Member& member, bool strangers,
   std::vector<Descriptor> now;
   now.reserve(member.descriptors.size() + 16);
   auto known = member.descriptors.cbegin();
+  std::string unread;
   auto done = list_numbers(member.fds, [&](std::uint32_t number) {
     while (known != member.descriptors.cend() && known->number < number) ++known;
     const bool same = known != member.descriptors.cend() && known->number == number &&
                       (known->inode == 0 ? !strangers : exists(known->inode));
-    now.push_back({number, same ? known->inode : socket_behind(member.fds, number)});
+    auto inode = same ? known->inode : socket_behind(member.fds, number);
+    if (!inode && unread.empty()) unread = reason(inode.error());
+    now.push_back({number, inode ? *inode : 0});
   });
   if (!done) {
     if (!ended(process, done.error())) trouble_ = reason(done.error());
+    return;
+  }
+  if (!unread.empty()) {
+    if (is_there(process)) trouble_ = std::move(unread);
     return;
   }
   member.descriptors = std::move(now);
@@ -108,7 +118,8 @@ void SocketOwner::check_some(Member& member) {
   for (std::size_t i = 0; i < std::min(kCheckedAtOnce, member.descriptors.size()); ++i) {
     member.checked = (member.checked + 1) % member.descriptors.size();
     Descriptor& one = member.descriptors[member.checked];
-    if (one.inode != 0) one.inode = socket_behind(member.fds, one.number);
+    if (one.inode == 0) continue;
+    if (const auto inode = socket_behind(member.fds, one.number)) one.inode = *inode;
   }
 }
 

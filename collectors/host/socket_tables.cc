@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
+#include <cerrno>
 #include <string_view>
 
 #include "collectors/host/reading.h"
 #include "collectors/host/socket.h"
 #include "collectors/host/text.h"
+#include "collectors/members.h"
 
 namespace boxo::host {
 
@@ -29,7 +31,6 @@ bool parse_inet(std::string_view line, Socket& socket) {
   socket.send_queue = static_cast<std::uint32_t>(*send);
   socket.receive_queue = static_cast<std::uint32_t>(*receive);
   socket.inode = static_cast<std::uint32_t>(*inode);
-  socket.cookie = *inode;
   if (socket.protocol != Protocol::kUdp) return true;
   next_word(line);  // reference count
   next_word(line);  // address of the socket
@@ -51,13 +52,12 @@ bool parse_unix(std::string_view line, Socket& socket) {
   constexpr std::uint64_t kConnected = 3;
   socket.state = (*flags & kAccepts) != 0 ? kListening : *state == kConnected ? kEstablished : kClosed;
   socket.inode = static_cast<std::uint32_t>(*inode);
-  socket.cookie = *inode;
   return true;
 }
 
 }  // namespace
 
-Result<> read_socket_tables(const Process& process, std::vector<Socket>& out) {
+Result<> read_socket_table(const Process& process, Protocol protocol, std::vector<Socket>& out) {
   struct Table {
     const char* file;
     Protocol protocol;
@@ -67,21 +67,21 @@ Result<> read_socket_tables(const Process& process, std::vector<Socket>& out) {
                                {"net/tcp6", Protocol::kTcp, true},
                                {"net/udp", Protocol::kUdp, false},
                                {"net/udp6", Protocol::kUdp, true},
-                               {"net/unix", Protocol::kUnix, true}};
+                               {"net/unix", Protocol::kUnix, false}};
   for (const Table& table : kTables) {
+    if (table.protocol != protocol) continue;
     auto text = process.proc.read(table.file, kLargest);
     if (!text) {
-      if (table.optional) continue;
+      if (table.optional && text.error().code == ENOENT && is_there(process)) continue;
       return text.error();
     }
     std::string_view rest = *text;
     next_line(rest);  // the heading
     while (!rest.empty()) {
       Socket socket;
-      socket.protocol = table.protocol;
+      socket.protocol = protocol;
       const std::string_view line = next_line(rest);
-      const bool good =
-          table.protocol == Protocol::kUnix ? parse_unix(line, socket) : parse_inet(line, socket);
+      const bool good = protocol == Protocol::kUnix ? parse_unix(line, socket) : parse_inet(line, socket);
       if (good && socket.inode != 0) out.push_back(socket);
     }
   }

@@ -2,15 +2,16 @@
 // The target's sockets: states, queues, and for TCP round-trip times, bytes and retransmits, by sock_diag;
 // where another network namespace is out of reach, what /proc/PID/net shows.
 #include <algorithm>
+#include <array>
 #include <chrono>
-#include <map>
 #include <optional>
+#include <span>
 
 #include "collectors/collector.h"
 #include "collectors/host/histogram.h"
 #include "collectors/host/reading.h"
-#include "collectors/host/sock_diag.h"
 #include "collectors/host/socket_ledger.h"
+#include "collectors/host/socket_sources.h"
 
 namespace boxo {
 
@@ -139,88 +140,75 @@ class SocketsCollector final : public Collector {
 
   Result<> collect(Snapshot& out) override {
     const auto& processes = target_.processes();
-    sockets_.clear();
-    trouble_ = processes.empty() ? kNoTarget : "";
-    details_trouble_.clear();
-    if (!processes.empty()) read_namespaces(processes);
+    look(processes);
     const auto now = Clock::now();
-    if (trouble_.empty()) {
-      ledger_.update(processes, sockets_);
-      trouble_ = ledger_.owner().trouble();
+    for (const Protocol protocol : kProtocols) {
+      const std::size_t i = index_of(protocol);
+      ever_[i] = ever_[i] || trouble_[i].empty();
+      details_ever_ = details_ever_ || (protocol == Protocol::kTcp && details_trouble().empty());
     }
-    ever_ = ever_ || trouble_.empty();
-    details_ever_ = details_ever_ || (trouble_.empty() && details_trouble_.empty());
     add_counters(out);
-    if (!trouble_.empty()) {
-      for (const Metric& metric : {kSockets, kQueued, kAcceptQueue, kAcceptUsage, kActive, kBandwidth, kLoss})
-        out.absent(metric.name, trouble_);
-      last_.reset();
-      return {};
-    }
     add_states(out);
     add_queues(out);
-    if (details_trouble_.empty()) {
+    if (details_trouble().empty()) {
       add_rates(out, now);
     } else {
-      for (const Metric& metric : {kBandwidth, kLoss}) out.absent(metric.name, details_trouble_);
+      for (const Metric& metric : {kBandwidth, kLoss}) out.absent(metric.name, details_trouble());
       last_.reset();
     }
     return {};
   }
 
   std::vector<Capability> check() override {
-    const bool works = ever_ && trouble_.empty();
-    const std::string& details = trouble_.empty() ? details_trouble_ : trouble_;
-    return {{"states", works, works ? details_trouble_.empty() ? "sock_diag" : "/proc/PID/net" : trouble_},
-            {"tcp_info", works && details.empty(), details.empty() ? "sock_diag" : details}};
+    std::vector<Capability> rows;
+    for (const Protocol protocol : kProtocols) {
+      const std::string& why = trouble(protocol);
+      const std::string& no_diag = sources_.details_trouble(protocol);
+      rows.push_back({kProtocolNames[index_of(protocol)], why.empty(),
+                      !why.empty()      ? why
+                      : no_diag.empty() ? "sock_diag"
+                                        : "/proc/PID/net; " + no_diag});
+    }
+    rows.push_back(
+        {"tcp_info", details_trouble().empty(), details_trouble().empty() ? "sock_diag" : details_trouble()});
+    return rows;
   }
 
  private:
-  void read_namespaces(const std::vector<Process>& processes) {
-    // Nearly always one; processes that are gone by now are in none.
-    std::map<std::uint64_t, const Process*> namespaces;
-    for (const Process& process : processes) {
-      const auto ns = network_namespace(process.proc);
-      if (ns)
-        namespaces.emplace(*ns, &process);
-      else if (!ended(process, ns.error()) && ns.error().code != ENOENT)
-        trouble_ = reason(ns.error());
+  /// Brings the ledger up to date and finds out what of it holds.
+  void look(const std::vector<Process>& processes) {
+    trouble_.fill(processes.empty() ? kNoTarget : "");
+    if (processes.empty()) return;
+    sources_.read(processes);
+    SocketLedger::Complete complete{};
+    for (const Protocol protocol : kProtocols) {
+      trouble_[index_of(protocol)] = sources_.trouble(protocol);
+      complete[index_of(protocol)] = sources_.trouble(protocol).empty();
     }
-    std::erase_if(diags_, [&namespaces](const auto& entry) { return !namespaces.contains(entry.first); });
-    for (const auto& [ns, process] : namespaces) {
-      if (auto done = read_diag(ns, *process); !done && !ended(*process, done.error())) {
-        details_trouble_ = reason(done.error());
-        if (auto tables = read_socket_tables(*process, sockets_); !tables && !ended(*process, tables.error()))
-          trouble_ = reason(tables.error());
-      }
-    }
+    ledger_.update(processes, sources_.sockets(), complete);
+    if (!ledger_.owner().trouble().empty()) trouble_.fill(ledger_.owner().trouble());
   }
 
-  Result<> read_diag(std::uint64_t ns, const Process& process) {
-    auto it = diags_.find(ns);
-    if (it == diags_.end()) {
-      auto opened = SockDiag::open(process);
-      if (!opened) return opened.error();
-      it = diags_.emplace(ns, std::move(*opened)).first;
-    }
-    const std::size_t before = sockets_.size();
-    auto done = it->second.read(sockets_);
-    if (!done) sockets_.resize(before);
-    return done;
+  const std::string& trouble(Protocol protocol) const { return trouble_[index_of(protocol)]; }
+  /// Why TCP has no details; "" if it has.
+  const std::string& details_trouble() const {
+    return trouble(Protocol::kTcp).empty() ? sources_.details_trouble(Protocol::kTcp)
+                                           : trouble(Protocol::kTcp);
   }
 
   /// Counters stay while the target is down; they are absent if they never were there or cannot be read now.
   void add_counters(Snapshot& out) {
-    if (ever_)
+    const std::string& udp = trouble(Protocol::kUdp);
+    if (ever_[index_of(Protocol::kUdp)] && (udp.empty() || !target_.up()))
       out.add(kUdpDrops, total(SocketLedger::kDrops), {{"reason", "socket"}});
     else
-      out.absent(kUdpDrops.name, trouble_);
-    if (!details_ever_ || !details_trouble_.empty()) {
+      out.absent(kUdpDrops.name, udp);
+    if (!details_ever_ || (target_.up() && !details_trouble().empty())) {
       for (const Metric& metric : {kRtt, kBytes, kSegments, kRetransmits, kLatency})
-        out.absent(metric.name, details_trouble_.empty() ? trouble_ : details_trouble_);
+        out.absent(metric.name, details_trouble());
       return;
     }
-    if (trouble_.empty()) observe_round_trips();
+    if (details_trouble().empty()) observe_round_trips();
     out.add(kRtt, rtt_.state());
     out.add(kLatency, latency_.state());
     out.add(kBytes, total(SocketLedger::kSent), {{"protocol", "tcp"}, {"direction", "sent"}});
@@ -228,6 +216,14 @@ class SocketsCollector final : public Collector {
     out.add(kSegments, total(SocketLedger::kSegmentsOut), {{"direction", "sent"}});
     out.add(kSegments, total(SocketLedger::kSegmentsIn), {{"direction", "received"}});
     out.add(kRetransmits, total(SocketLedger::kRetransmits));
+  }
+
+  /// One protocol of several is missing; the reason says which.
+  void absent(Snapshot& out, const Metric& metric, Protocol protocol) const {
+    const bool all = std::all_of(trouble_.begin(), trouble_.end(),
+                                 [&](const auto& one) { return one == trouble(protocol); });
+    out.absent(metric.name, (all ? std::string() : kProtocolNames[index_of(protocol)] + std::string(": ")) +
+                                trouble(protocol));
   }
 
   void observe_round_trips() {
@@ -242,15 +238,22 @@ class SocketsCollector final : public Collector {
     std::array<std::array<std::uint64_t, kClosing + 1>, 3> counts{};
     for (const Socket& socket : ledger_.own())
       if (socket.state <= kClosing) ++counts[static_cast<std::size_t>(socket.protocol)][socket.state];
-    const auto add = [&](Protocol protocol, const char* name, std::span<const StateName> states) {
-      const auto& of = counts[static_cast<std::size_t>(protocol)];
-      for (const StateName& state : states)
-        out.add(kSockets, static_cast<double>(of[state.state]), {{"protocol", name}, {"state", state.name}});
-    };
-    add(Protocol::kTcp, "tcp", kTcpStates);
-    add(Protocol::kUdp, "udp", kUdpStates);
-    add(Protocol::kUnix, "unix", kUnixStates);
-    out.add(kActive, static_cast<double>(counts[static_cast<std::size_t>(Protocol::kTcp)][kEstablished]));
+    const std::array<std::span<const StateName>, kProtocols.size()> states = {kTcpStates, kUdpStates,
+                                                                              kUnixStates};
+    for (const Protocol protocol : kProtocols) {
+      const std::size_t i = index_of(protocol);
+      if (!trouble_[i].empty()) {
+        absent(out, kSockets, protocol);
+        continue;
+      }
+      for (const StateName& state : states[i])
+        out.add(kSockets, static_cast<double>(counts[i][state.state]),
+                {{"protocol", kProtocolNames[i]}, {"state", state.name}});
+    }
+    if (trouble(Protocol::kTcp).empty())
+      out.add(kActive, static_cast<double>(counts[index_of(Protocol::kTcp)][kEstablished]));
+    else
+      out.absent(kActive.name, trouble(Protocol::kTcp));
   }
 
   void add_queues(Snapshot& out) {
@@ -271,16 +274,24 @@ class SocketsCollector final : public Collector {
       of[0] += socket.send_queue;
       of[1] += socket.receive_queue;
     }
-    for (const std::size_t protocol : {std::size_t{0}, std::size_t{1}}) {
-      const char* name = protocol == 0 ? "tcp" : "udp";
-      out.add(kQueued, queued[protocol][0], {{"protocol", name}, {"direction", "sent"}});
-      out.add(kQueued, queued[protocol][1], {{"protocol", name}, {"direction", "received"}});
+    for (const Protocol protocol : {Protocol::kTcp, Protocol::kUdp}) {
+      const std::size_t i = index_of(protocol);
+      if (!trouble_[i].empty()) {
+        absent(out, kQueued, protocol);
+        continue;
+      }
+      out.add(kQueued, queued[i][0], {{"protocol", kProtocolNames[i]}, {"direction", "sent"}});
+      out.add(kQueued, queued[i][1], {{"protocol", kProtocolNames[i]}, {"direction", "received"}});
     }
-    out.add(kAcceptQueue, waiting);
-    if (details_trouble_.empty() && listens)
+    if (trouble(Protocol::kTcp).empty())
+      out.add(kAcceptQueue, waiting);
+    else
+      out.absent(kAcceptQueue.name, trouble(Protocol::kTcp));
+    if (details_trouble().empty() && listens)
       out.add(kAcceptUsage, fullest);
     else
-      out.absent(kAcceptUsage.name, listens ? details_trouble_ : "the target listens on no TCP socket");
+      out.absent(kAcceptUsage.name,
+                 details_trouble().empty() ? "the target listens on no TCP socket" : details_trouble());
   }
 
   void add_rates(Snapshot& out, Clock::time_point now) {
@@ -308,15 +319,13 @@ class SocketsCollector final : public Collector {
   };
 
   const Target& target_;
-  std::map<std::uint64_t, SockDiag> diags_;
-  std::vector<Socket> sockets_;
+  SocketSources sources_;
   SocketLedger ledger_;
   RunningHistogram rtt_{kRttBounds};
   RunningHistogram latency_{kLatencyBounds};
   std::optional<Reading> last_;
-  std::string trouble_ = kNoTarget;
-  std::string details_trouble_;
-  bool ever_ = false;
+  std::array<std::string, kProtocols.size()> trouble_ = {kNoTarget, kNoTarget, kNoTarget};
+  std::array<bool, kProtocols.size()> ever_{};
   bool details_ever_ = false;
 };
 

@@ -86,35 +86,30 @@ void ThreadTable::update(const Process& process, Member& member) {
     auto tasks = process.proc.dir("task");
     if (!tasks) {
       if (!ended(process, tasks.error())) trouble_ = reason(tasks.error());
-      member.threads.clear();
       return;
     }
     member.tasks = std::move(*tasks);
   }
-  const auto refresh = [&](Thread& thread) {
+  const auto has_ended = [&](Thread& thread) {
     const Look look = look_at_schedstat(member, thread);
-    if (look == Look::kEnded) return false;
     const bool waits =
         thread.state != 0 && thread_state(thread.state) != 0 && thread_state(thread.state) != 2;
-    if (look == Look::kUnchanged && waits && member.threads.size() > kLookAtEach) return true;
-    return look_at_status(process, member, thread);
+    if (look == Look::kUnchanged && waits && member.threads.size() > kLookAtEach) return false;
+    return look == Look::kEnded || look_at_status(process, member, thread) == Look::kEnded;
   };
-  std::erase_if(member.threads, [&](Thread& thread) {
-    if (refresh(thread)) return false;
+  // One that cannot be read stays: whatever it has counted would be counted again if it were forgotten.
+  const auto forget = [&](Thread& thread) {
+    if (!has_ended(thread)) return false;
     kept_ -= thread.schedstat ? 1 : 0;
     return true;
-  });
+  };
+  std::erase_if(member.threads, forget);
   if (thread_count(member.tasks) == member.threads.size()) return;
 
-  const std::size_t known = member.threads.size();
+  const auto known = static_cast<std::ptrdiff_t>(member.threads.size());
   list(process, member);
-  for (std::size_t i = known; i < member.threads.size(); ++i)
-    if (!refresh(member.threads[i])) member.threads[i].state = 0;
-  std::erase_if(member.threads, [&](const Thread& thread) {
-    if (thread.state != 0) return false;
-    kept_ -= thread.schedstat ? 1 : 0;
-    return true;
-  });
+  member.threads.erase(std::remove_if(member.threads.begin() + known, member.threads.end(), forget),
+                       member.threads.end());
   std::sort(member.threads.begin(), member.threads.end(),
             [](const Thread& a, const Thread& b) { return a.tid < b.tid; });
 }
@@ -142,7 +137,9 @@ ThreadTable::Look ThreadTable::look_at_schedstat(const Member& member, Thread& t
     if (!file) {
       // An ended thread or a kernel without the file; `status`, looked at next, tells which.
       thread.schedstat_missing = file.error().code == ENOENT;
-      return Look::kChanged;
+      if (file.error().code == ENOENT || file.error().code == ESRCH) return Look::kChanged;
+      trouble_ = reason(file.error());
+      return Look::kUnread;
     }
     if (kept_ < budget_) {
       thread.schedstat = std::move(*file);
@@ -155,6 +152,10 @@ ThreadTable::Look ThreadTable::look_at_schedstat(const Member& member, Thread& t
   // One call, not two: the file is one short line, which the kernel gives whole.
   std::array<char, 128> text{};
   const ssize_t n = ::pread(fd->get(), text.data(), text.size(), 0);
+  if (n < 0 && errno != ESRCH) {
+    trouble_ = reason(errno_error("schedstat"));
+    return Look::kUnread;
+  }
   if (n <= 0) return Look::kEnded;
   std::string_view rest(text.data(), static_cast<std::size_t>(n));
   const auto run = to_number(next_word(rest));
@@ -171,13 +172,13 @@ ThreadTable::Look ThreadTable::look_at_schedstat(const Member& member, Thread& t
   return same ? Look::kUnchanged : Look::kChanged;
 }
 
-/// False if the thread has ended.
-bool ThreadTable::look_at_status(const Process& process, const Member& member, Thread& thread) {
+ThreadTable::Look ThreadTable::look_at_status(const Process& process, const Member& member, Thread& thread) {
   auto text = member.tasks.read(std::to_string(thread.tid) + "/status", kLargestStatus);
   if (!text) {
-    if (text.error().code != ESRCH && text.error().code != ENOENT && !ended(process, text.error()))
-      trouble_ = reason(text.error());
-    return false;
+    if (text.error().code == ESRCH || text.error().code == ENOENT || ended(process, text.error()))
+      return Look::kEnded;
+    trouble_ = reason(text.error());
+    return Look::kUnread;
   }
   const auto state = value_of(*text, "State:");
   const auto voluntary = number_of(*text, "voluntary_ctxt_switches:");
@@ -186,7 +187,7 @@ bool ThreadTable::look_at_status(const Process& process, const Member& member, T
   letter = next_word(letter);
   if (letter.empty() || !voluntary || !involuntary) {
     trouble_ = "task/TID/status: not of the known form";
-    return false;
+    return Look::kUnread;
   }
   if (thread.schedstat_missing) has_schedstat_ = false;
   thread.state = letter.front();
@@ -198,7 +199,7 @@ bool ThreadTable::look_at_status(const Process& process, const Member& member, T
     totals_.involuntary += *involuntary - thread.involuntary;
     thread.involuntary = *involuntary;
   }
-  return true;
+  return Look::kChanged;
 }
 
 }  // namespace boxo::host

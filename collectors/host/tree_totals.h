@@ -17,7 +17,8 @@ namespace boxo::host {
 ///
 /// Whether a parent has taken over an ended child is told by a witness, which every process has more than
 /// none of: minor page faults. The parent's count of reaped faults then rises by at least the child's. Use:
-/// update() for each living process, then finish(), then total().
+/// update() for each living process, or keep() if it lives but could not be read, then finish(), then
+/// total().
 template <std::size_t N>
 class TreeTotals {
  public:
@@ -32,11 +33,16 @@ class TreeTotals {
     Entry& entry = entries_[id];
     const bool first = entry.seen == 0;
     entry.parent = parent;
-    entry.seen = round_;
+    entry.seen = entry.read = round_;
     entry.rise = first ? 0 : now.reaped_faults - std::min(now.reaped_faults, entry.last.reaped_faults);
     entry.last.faults = now.faults;
     entry.last.reaped_faults = now.reaped_faults;
     for (std::size_t i = 0; i < N; ++i) entry.last.values[i] = std::max(entry.last.values[i], now.values[i]);
+  }
+  /// The process lives, but what it counts could not be read. What its children hand on to it is settled at
+  /// its next update. Nothing for one that was never read: it begins with its first update.
+  void keep(const ProcessId& id) {
+    if (const auto it = entries_.find(id); it != entries_.end()) it->second.seen = round_;
   }
   /// The values of a living process at its last update, or zeros.
   Values last(const ProcessId& id) const {
@@ -50,15 +56,21 @@ class TreeTotals {
       Entry* heir = heir_of(entry);
       if (heir == nullptr) {
         add(ended_, entry.last.values, 1);
+        add(ended_, entry.claims, 1);
         continue;
       }
-      heir->claimed += entry.last.faults;
+      heir->claimed += entry.last.faults + entry.claimed;
       add(heir->claims, entry.last.values, 1);
+      add(heir->claims, entry.claims, 1);
     }
     for (auto it = entries_.begin(); it != entries_.end();) {
       Entry& entry = it->second;
       if (entry.seen != round_) {
         it = entries_.erase(it);
+        continue;
+      }
+      if (entry.read != round_) {
+        ++it;
         continue;
       }
       // In part when some of several ended children were waited for and some not.
@@ -69,7 +81,10 @@ class TreeTotals {
       ++it;
     }
     Values sum = ended_;
-    for (const auto& [id, entry] : entries_) add(sum, entry.last.values, 1);
+    for (const auto& [id, entry] : entries_) {
+      add(sum, entry.last.values, 1);
+      add(sum, entry.claims, 1);
+    }
     for (std::size_t i = 0; i < N; ++i) total_[i] = std::max(total_[i], sum[i]);
     ++round_;
   }
@@ -79,9 +94,10 @@ class TreeTotals {
   struct Entry {
     ProcessId parent;
     std::uint64_t seen = 0;
-    std::uint64_t rise = 0;  ///< of reaped faults, in this round
+    std::uint64_t read = 0;  ///< the last round in which it could be read
+    std::uint64_t rise = 0;  ///< of reaped faults, from the reading before to the last
     Reading last;
-    std::uint64_t claimed = 0;  ///< faults of those who ended in this round and may be in `rise`
+    std::uint64_t claimed = 0;  ///< faults of those who ended since it was read before and may be in `rise`
     Values claims{};
   };
 

@@ -2,6 +2,7 @@
 // The collectors by their public door: a fake /proc and cgroup tree in, a Snapshot out.
 #include <doctest/doctest.h>
 
+#include <ctime>
 #include <optional>
 
 #include "collectors/catalogue.h"
@@ -98,6 +99,55 @@ TEST_CASE("every host collector without a target: all absent, all with a reason,
     CAPTURE(name);
     Run run(name, {TargetSpec::Kind::kComm, 0, "no-such-program-here"});
     for (int i = 0; i < 2; ++i) run.tick();
+  }
+}
+
+TEST_CASE("an agent without a descriptor to spare says so, and counts nothing twice when it has one again") {
+  const auto burn = [] {
+    while (std::clock() < CLOCKS_PER_SEC / 5) {
+    }
+  };
+  const test::Child child([&] {
+    int done[2];
+    if (::pipe(done) != 0) std::abort();
+    if (::fork() == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      burn();
+      (void)!::write(done[1], "d", 1);
+      for (;;) ::pause();
+    }
+    burn();
+    char byte = 0;
+    (void)!::read(done[0], &byte, 1);
+  });
+  ::usleep(50'000);
+  for (const char* name : {"process", "memory", "sockets", "threads", "fds"}) {
+    CAPTURE(name);
+    Run run(name, pid(child.pid()));
+    run.tick();
+    run.tick();
+    const auto cpu = [&run] {
+      return run.value("cpu_seconds_total", {"user"}).value_or(0) +
+             run.value("cpu_seconds_total", {"system"}).value_or(0);
+    };
+    const double before = cpu();
+    if (std::string_view(name) == "process") CHECK(before > 0.2);
+    const auto faults = run.value("page_faults_total", {"minor"});
+    for (int i = 0; i < 2; ++i) {
+      {
+        const test::NoDescriptors none;
+        run.tick();
+      }
+      if (std::string_view(name) == "process") {
+        CHECK(run.absence("cpu_seconds_total").find("Too many open files") != std::string::npos);
+        CHECK_FALSE(run.value("cpu_seconds_total", {"user"}));
+        CHECK_FALSE(run.value("disk_read_bytes_total", {}));
+      }
+      if (std::string_view(name) == "memory") CHECK_FALSE(run.value("memory_bytes", {"rss"}));
+      run.tick();
+      CHECK(cpu() <= before + 0.02);
+      if (faults) CHECK(*run.value("page_faults_total", {"minor"}) == *faults);
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,24 @@ inline Process process_of(pid_t pid, ProcessId parent = {}) {
   for (int field = 3; field < 22; ++field) rest = rest.substr(rest.find(' ') + 1);
   return {{pid, std::strtoull(rest.c_str(), nullptr, 10)}, parent, "", std::move(*dir)};
 }
+
+/// While it lives this process can open nothing.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit none{.rlim_cur = 3, .rlim_max = before_.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &none);
+  }
+  ~NoDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+  NoDescriptors(NoDescriptors&&) = delete;
+  NoDescriptors& operator=(NoDescriptors&&) = delete;
+
+ private:
+  rlimit before_{};
+};
 
 /// A child of the test that runs `work` and then waits to be killed; ready once `work` has returned.
 class Child {

@@ -9,11 +9,13 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <cerrno>
 #include <cstring>
 #include <map>
 
 #include "collectors/host/sock_diag.h"
 #include "collectors/host/socket_ledger.h"
+#include "collectors/host/socket_sources.h"
 #include "tests/unit/host_helpers.h"
 #include "tests/unit/tree.h"
 
@@ -99,8 +101,7 @@ std::vector<Socket> diag(const std::vector<Process>& processes) {
   auto diag = SockDiag::open(processes.front());
   REQUIRE_MESSAGE(diag, diag.error().text());
   std::vector<Socket> sockets;
-  auto done = diag->read(sockets);
-  CHECK(done);
+  for (const Protocol protocol : kProtocols) CHECK(diag->read(protocol, sockets));
   return sockets;
 }
 
@@ -167,7 +168,7 @@ TEST_CASE("sockets: in another network namespace") {
   // The same by the text tables: states, no bytes.
   SocketLedger tables;
   std::vector<Socket> sockets;
-  REQUIRE(read_socket_tables(processes.front(), sockets));
+  for (const Protocol protocol : kProtocols) REQUIRE(read_socket_table(processes.front(), protocol, sockets));
   tables.update(processes, sockets);
   CHECK(counts(tables) == kExpected);
   CHECK(tables.total(SocketLedger::kSent) == 0);
@@ -278,7 +279,8 @@ TEST_CASE("sockets: text tables, well-formed and not") {
   const std::string heading =
       "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
   Tree tree(
-      {{"net/tcp",
+      {{"stat", ""},
+       {"net/tcp",
         heading +
             "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000003 00:00000000 00000000     0        0 123 "
             "1 0 100 0\n"
@@ -296,7 +298,7 @@ TEST_CASE("sockets: text tables, well-formed and not") {
         "0000000000000000: 00000002 00000000 00000000 0002 01 128\nx\n"}});
   const Process process{{1, 1}, {}, "", *Dir::open(tree.path())};
   std::vector<Socket> sockets;
-  REQUIRE(read_socket_tables(process, sockets));
+  for (const Protocol protocol : kProtocols) REQUIRE(read_socket_table(process, protocol, sockets));
   REQUIRE(sockets.size() == 6);
   CHECK(sockets[0].state == kListening);
   CHECK(sockets[0].receive_queue == 3);
@@ -308,4 +310,123 @@ TEST_CASE("sockets: text tables, well-formed and not") {
   CHECK(sockets[3].state == kListening);
   CHECK(sockets[4].state == kEstablished);
   CHECK(sockets[5].state == kClosed);
+}
+
+namespace {
+
+Socket tcp_socket(SocketSource source, std::uint32_t inode, std::uint64_t id, std::uint64_t sent) {
+  Socket socket;
+  socket.source = source;
+  socket.state = kEstablished;
+  socket.inode = inode;
+  socket.id = id;
+  if (source != SocketSource::kTables) socket.sent = sent;
+  return socket;
+}
+
+/// A process whose descriptors are the sockets with these inodes.
+struct WithSockets : Tree {
+  WithSockets(std::initializer_list<std::uint32_t> inodes) : Tree({{"stat", ""}, {"fd/", ""}}) {
+    int number = 3;
+    for (const std::uint32_t inode : inodes)
+      put("fd/" + std::to_string(number++), "->socket:[" + std::to_string(inode) + "]");
+  }
+};
+
+}  // namespace
+
+TEST_CASE("sockets: another source, or none for a while, counts nothing twice") {
+  const WithSockets tree{11, 12, 13};
+  std::vector<Process> processes;
+  processes.push_back({{1, 1}, {}, "", *Dir::open(tree.path())});
+  Socket udp = tcp_socket(SocketSource::kDiag, 13, 7, 0);
+  udp.protocol = Protocol::kUdp;
+  udp.drops = 5;
+  const auto diag = [&](std::uint64_t more) {
+    // Behind inode 12 there are two, as with MPTCP.
+    return std::vector<Socket>{tcp_socket(SocketSource::kDiag, 11, 100, 1000 + more), udp,
+                               tcp_socket(SocketSource::kDiag, 12, 200, 10),
+                               tcp_socket(SocketSource::kDiag, 12, 201, 20)};
+  };
+  SocketLedger ledger;
+  const auto update = [&](const std::vector<Socket>& sockets,
+                          const SocketLedger::Complete& complete = {true, true, true}) {
+    ::usleep(5'000);  // looks are at least a few of their own durations apart
+    ledger.update(processes, sockets, complete);
+    CHECK(ledger.owner().trouble() == "");
+  };
+  update(diag(0));
+  CHECK(ledger.total(SocketLedger::kSent) == 1030);
+  CHECK(ledger.total(SocketLedger::kDrops) == 5);
+  Socket drops = udp;
+  drops.source = SocketSource::kTables;
+  drops.id = 0;
+  drops.drops = 6;
+  const std::vector<Socket> tables = {tcp_socket(SocketSource::kTables, 12, 0, 0), drops,
+                                      tcp_socket(SocketSource::kTables, 12, 0, 0),
+                                      tcp_socket(SocketSource::kTables, 11, 0, 0)};
+  for (int round = 0; round < 2; ++round) {
+    update(tables);
+    CHECK(ledger.total(SocketLedger::kSent) == 1030);
+    CHECK(ledger.total(SocketLedger::kDrops) == 6);
+  }
+  udp.drops = 7;
+  update(diag(4));
+  CHECK(ledger.total(SocketLedger::kSent) == 1034);
+  CHECK(ledger.total(SocketLedger::kDrops) == 7);
+  CHECK(ledger.own().size() == 4);
+  // No answer for TCP this time.
+  update({udp}, {false, true, true});
+  CHECK(ledger.own().size() == 1);
+  update(diag(5));
+  CHECK(ledger.total(SocketLedger::kSent) == 1035);
+  // All closed, and numbers of an inode that comes back after all count.
+  update({});
+  CHECK(ledger.own().empty());
+  update(diag(5));
+  CHECK(ledger.total(SocketLedger::kSent) == 1035 + 1035);
+}
+
+TEST_CASE("sockets: each protocol by itself, with its own reason") {
+  std::vector<Process> processes;
+  processes.push_back({{1, 1}, {}, "", *Dir::open("/proc/self")});
+  const auto one = [](Protocol protocol, SocketSource source) {
+    Socket socket = tcp_socket(source, static_cast<std::uint32_t>(11 + index_of(protocol)), 5, 10);
+    socket.protocol = protocol;
+    return socket;
+  };
+  int asked = 0;
+  SocketSources::Doors doors;
+  bool unix_table = true;
+  doors.diag = [&](const Process&) -> Result<SocketSources::Read> {
+    return SocketSources::Read([&](Protocol protocol, std::vector<Socket>& out) -> Result<> {
+      out.push_back(one(protocol, SocketSource::kDiag));
+      if (protocol == Protocol::kTcp) return {};
+      ++asked;
+      return Error{"sock_diag: No such file or directory", {}, ENOENT};
+    });
+  };
+  doors.table = [&](const Process&, Protocol protocol, std::vector<Socket>& out) -> Result<> {
+    if (protocol == Protocol::kUnix && !unix_table) return Error{"net/unix: Permission denied", {}, EACCES};
+    out.push_back(one(protocol, SocketSource::kTables));
+    return {};
+  };
+  SocketSources sources(doors);
+  for (int round = 0; round < 2; ++round) {
+    sources.read(processes);
+    REQUIRE(sources.sockets().size() == 3);
+    CHECK(sources.sockets()[0].source == SocketSource::kDiag);
+    CHECK(sources.sockets()[1].source == SocketSource::kTables);
+    CHECK(sources.details_trouble(Protocol::kTcp) == "");
+    CHECK(sources.details_trouble(Protocol::kUdp).find("no udp_diag") != std::string::npos);
+    CHECK(sources.details_trouble(Protocol::kUnix).find("no unix_diag") != std::string::npos);
+    for (const Protocol protocol : kProtocols) CHECK(sources.trouble(protocol) == "");
+  }
+  // Not again at every tick: the kernel would look for a module each time.
+  CHECK(asked == 2);
+  unix_table = false;
+  sources.read(processes);
+  CHECK(sources.sockets().size() == 2);
+  CHECK(sources.trouble(Protocol::kUdp) == "");
+  CHECK(sources.trouble(Protocol::kUnix).find("net/unix: Permission denied") == 0);
 }

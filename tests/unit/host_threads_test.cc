@@ -151,6 +151,59 @@ TEST_CASE("threads: one that runs among many that sleep is seen running") {
   CHECK(table.totals().wait_ns > 0);
 }
 
+TEST_CASE("threads: those that cannot be read for a while are not counted anew") {
+  for (const int count : {3, 100}) {
+    Child child([count] { start_threads(count, nap); });
+    const auto list = only(child.pid());
+    ThreadTable table;
+    // All naps over but one's: the threads have ended, the numbers stand.
+    for (int round = 0; (round < 40 || table.size() > 1) && round < 1000; ++round) {
+      table.update(list);
+      ::usleep(10'000);
+    }
+    const auto before = table.totals();
+    CHECK(before.voluntary >= static_cast<std::uint64_t>(count) * 50);
+    for (int round = 0; round < 2; ++round) {
+      {
+        const test::NoDescriptors none;
+        table.update(list);
+      }
+      CHECK(table.trouble().find("Too many open files") != std::string::npos);
+      CHECK(table.totals().voluntary == before.voluntary);
+      table.update(list);
+      CHECK(table.trouble() == "");
+      CHECK(table.size() == 1);
+      CHECK(table.totals().voluntary == before.voluntary);
+      CHECK(table.totals().involuntary == before.involuntary);
+      CHECK(table.totals().wait_ns == before.wait_ns);
+    }
+  }
+}
+
+TEST_CASE("threads: a status that cannot be read is no end, a missing one is") {
+  const std::string good =
+      "State:\tS (sleeping)\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t2\n";
+  Tree tree({{"9/stat", ""}, {"9/task/9/status", good}, {"9/task/10/status", good}});
+  std::vector<Process> list;
+  list.push_back({{9, 1}, {}, "x", *Dir::open(tree.path("9"))});
+  ThreadTable table;
+  table.update(list);
+  CHECK(table.totals().voluntary == 14);
+  // A link to itself: ELOOP, for root as well.
+  tree.put("9/task/10/status", "->status");
+  table.update(list);
+  CHECK(table.trouble() != "");
+  tree.put("9/task/10/status", good);
+  table.update(list);
+  CHECK(table.trouble() == "");
+  CHECK(table.totals().voluntary == 14);
+  tree.remove("9/task/10");
+  table.update(list);
+  CHECK(table.trouble() == "");
+  CHECK(table.size() == 1);
+  CHECK(table.totals().voluntary == 14);
+}
+
 TEST_CASE("threads: a kernel without schedstat, and hostile text") {
   const std::string good =
       "Name:\tx\nState:\tS (sleeping)\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t2\n";

@@ -83,3 +83,63 @@ TEST_CASE("tree totals: parents in a ring do not hang") {
   sum.finish();
   CHECK(sum.total()[0] == 2);
 }
+
+TEST_CASE("tree totals: a process that cannot be read for a while is not counted anew") {
+  TreeTotals<1> sum;
+  sum.update(kMain, kOutside, {50, 0, {10}});
+  sum.update(kChild, kMain, {20, 0, {5}});
+  sum.finish();
+  sum.keep(kMain);
+  sum.keep(kChild);
+  sum.finish();
+  CHECK(sum.total()[0] == 15);
+  sum.update(kMain, kOutside, {51, 0, {11}});
+  sum.update(kChild, kMain, {21, 0, {6}});
+  sum.finish();
+  CHECK(sum.total()[0] == 17);
+  // Nothing is known of this one, so there is nothing to keep.
+  sum.keep(kGrandchild);
+  sum.finish();
+  CHECK(sum.total()[0] == 17);
+}
+
+TEST_CASE("tree totals: a child that ends while its parent cannot be read is settled when it can") {
+  for (const bool waited : {true, false}) {
+    CAPTURE(waited);
+    TreeTotals<1> sum;
+    sum.update(kMain, kOutside, {50, 0, {10}});
+    sum.update(kChild, kMain, {20, 0, {5}});
+    sum.finish();
+    for (int i = 0; i < 3; ++i) {
+      sum.keep(kMain);
+      sum.finish();
+      CHECK(sum.total()[0] == 15);
+    }
+    if (waited)
+      sum.update(kMain, kOutside, {70, 20, {15}});
+    else
+      sum.update(kMain, kOutside, {50, 0, {10}});
+    sum.finish();
+    CHECK(sum.total()[0] == 15);
+    sum.update(kMain, kOutside, {80, waited ? 20U : 0U, {waited ? 16U : 11U}});
+    sum.finish();
+    CHECK(sum.total()[0] == 16);
+  }
+}
+
+TEST_CASE("tree totals: a branch whose parent ended unread goes to whoever is left") {
+  TreeTotals<1> sum;
+  sum.update(kMain, kOutside, {50, 0, {10}});
+  sum.update(kChild, kMain, {20, 0, {5}});
+  sum.update(kGrandchild, kChild, {10, 0, {100}});
+  sum.finish();
+  sum.update(kMain, kOutside, {50, 0, {10}});
+  sum.keep(kChild);
+  sum.finish();
+  CHECK(sum.total()[0] == 115);
+  sum.update(kMain, kOutside, {80, 30, {115}});
+  sum.finish();
+  CHECK(sum.total()[0] == 115);
+  sum.finish();
+  CHECK(sum.total()[0] == 115);
+}

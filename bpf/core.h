@@ -123,6 +123,7 @@ struct user_pt_regs {
 };
 struct pt_regs {
 	unsigned long long regs[31];
+	unsigned long long orig_x0;
 	int syscallno;
 };
 #endif
@@ -137,6 +138,12 @@ struct bpf_iter__task {
 };
 
 #pragma clang attribute pop
+
+#define S_TYPE(mode) ((mode)&0170000)
+#define S_FIFO 0010000
+#define S_BLOCK 0060000
+#define S_REGULAR 0100000
+#define S_SOCKET 0140000
 
 typedef __u8 u8;
 typedef __u16 u16;

@@ -82,10 +82,6 @@ static const u8 offcpu_by_syscall[512] = {
 #define TASK_UNINTERRUPTIBLE 2
 #define TASK_STOPPED_OR_TRACED (4 | 8)
 #define PF_IO_WORKER 0x10
-#define S_TYPE(mode) ((mode)&0170000)
-#define S_FIFO 0010000
-#define S_SOCKET 0140000
-
 static __always_inline u32 state_of(struct task_struct *task)
 {
 	if (bpf_core_field_exists(task->__state))

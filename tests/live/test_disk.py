@@ -3,6 +3,7 @@
 programs whose numbers are known. Cgroups of version 1 and 2."""
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -63,6 +64,35 @@ def risen(before, after, name, **labels):
     return (after.sum(name, **labels) or 0) - (before.sum(name, **labels) or 0)
 
 
+@pytest.fixture
+def traced():
+    """traced(event, condition) follows an event of the kernel's tracer from now on: the other truth. What it returns gives,
+    when called, what the tracer says of each that fits the condition."""
+    tracing = pathlib.Path("/sys/kernel/tracing")
+    made = []
+
+    def start(event, condition):
+        if not (tracing / "events" / event).is_dir():
+            pytest.skip(f"this kernel has no event {event}, or there is no tracefs")
+        instance = tracing / f"instances/boxo-{os.getpid()}-{len(made)}"
+        instance.mkdir()
+        made.append(instance)
+        (instance / "buffer_size_kb").write_text("4096")
+        (instance / "events" / event / "filter").write_text(condition)
+        (instance / "events" / event / "enable").write_text("1")
+
+        def read():
+            text = (instance / "trace").read_text()
+            told = re.search(r"entries-in-buffer/entries-written: (\d+)/(\d+)", text)
+            assert told[1] == told[2], "the tracer's buffer is too small"
+            return re.findall(rf" {event.split('/')[1]}: (.*)", text)
+        return read
+
+    yield start
+    for instance in made:
+        instance.rmdir()
+
+
 # --- writeback ------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("kind", ["--cgroup", "--pid"])
@@ -101,3 +131,63 @@ def test_writeback_is_absent_where_others_share_the_cgroup(agent, target, memory
     assert page.value(WRITEBACK) is None
     reasons = {s.labels["metric"]: s.labels["reason"] for s in page.all("boxo_agent_metric_absent_info")}
     assert reasons[WRITEBACK] == "other processes are in the target's cgroup"
+
+
+# --- read and write amplification -----------------------------------------------------------------------------------
+
+def proc_io(pid, key):
+    return int(re.search(rf"^{key}: (\d+)$", pathlib.Path(f"/proc/{pid}/io").read_text(), re.M)[1])
+
+
+def device_written(path):
+    """Bytes written to the device of this file system, by everybody."""
+    dev = os.stat(path).st_dev
+    return int(pathlib.Path(f"/sys/dev/block/{os.major(dev)}:{os.minor(dev)}/stat").read_text().split()[6]) * 512
+
+
+def test_write_amplification_of_small_appends(agent, target, memory_group, traced, tmp_path):
+    """512 bytes and an fsync, 500 times: each writes a whole page."""
+    t = target("disk", cwd=tmp_path)
+    enter(memory_group(), t)
+    t.tell("append 8")
+    a = agent("--pid", t.pid, "--probe", "filecalls")
+    before, device = a.next_page(), device_written(tmp_path)
+    requests = traced("block/block_io_start", f'common_pid == {t.pid} && rwbs ~ "*W*"')
+    t.tell("append 500")
+    device = device_written(tmp_path) - device
+    after = a.next_page()
+    asked = 500 * 512
+    assert risen(before, after, "boxo_resource_file_bytes_total", operation="write") == asked
+    assert risen(before, after, "boxo_resource_file_calls_total", operation="write") == 500
+    assert risen(before, after, "boxo_resource_file_bytes_total", operation="read") == 0
+    written = risen(before, after, SIZE + "_sum", operation="write")
+    # A page of the file each time and, where there is no journal that does it, the block with its inode.
+    # As in "254,0 WS 4096 () 1234 + 8 none,0,0 [disk]".
+    submitted = sum(int(request.split()[2]) for request in requests())
+    # Where the kernel does not run the probe at a request's end, that is noticed when the request is used again.
+    assert submitted - 16 * 4096 <= written <= submitted
+    assert written % 4096 == 0 and 490 * 4096 <= written <= device
+    assert risen(before, after, WRITEBACK) == 0
+    if on_ext4(tmp_path):
+        assert risen(before, after, "boxo_resource_file_written_bytes_total", filesystem="ext4") == asked
+        assert risen(before, after, "boxo_resource_fsyncs_total", filesystem="ext4") == 500
+        assert risen(before, after, "boxo_resource_fsync_seconds_count") == 500
+
+
+def test_reads_through_an_empty_and_a_full_page_cache(agent, target, tmp_path):
+    t, other = target("disk", cwd=tmp_path), target("switches")
+    t.tell("lay 8")
+    a = agent("--pid", t.pid, "--probe", "filecalls")
+    b = agent("--pid", other.pid, "--probe", "filecalls")
+    before, others, io = a.next_page(), b.next_page(), proc_io(t.pid, "read_bytes")
+    t.tell("cached 8")
+    t.tell("again 8")  # all is in memory
+    after = a.next_page()
+    assert proc_io(t.pid, "read_bytes") - io >= 8 * MIB
+    assert risen(before, after, SIZE + "_sum", operation="read") == proc_io(t.pid, "read_bytes") - io
+    assert risen(before, after, "boxo_resource_page_cache_filled_bytes_total") == proc_io(t.pid, "read_bytes") - io
+    assert risen(before, after, "boxo_resource_file_bytes_total", operation="read") == 16 * MIB
+    assert risen(before, after, "boxo_resource_file_calls_total", operation="read") == 16
+    for name in ("boxo_resource_file_bytes_total", "boxo_resource_page_cache_filled_bytes_total",
+                 "boxo_resource_file_written_bytes_total"):
+        assert risen(others, b.next_page(), name) == 0, "somebody else's"

@@ -5,6 +5,7 @@
 //                                                                      written
 //   lay N      N MiB, then an fsync                         dirty N    the same file again, but no fsync
 //   append N   N times 512 bytes, an fsync after each       cached N   N MiB of that file through an empty page cache
+//   again N    the same, but the cache stays as it is
 #include <fcntl.h>
 
 #include "commands.h"
@@ -64,9 +65,9 @@ int main(void) {
       for (long i = 0; i < command.a; ++i)
         if (write(fd, block, 512) != 512 || fsync(fd)) die("append");
       close(fd);
-    } else if (is(&command, "cached")) {
+    } else if (is(&command, "cached") || is(&command, "again")) {
       const int fd = open_file("laid", O_RDWR);
-      empty_cache(fd);
+      if (is(&command, "cached")) empty_cache(fd);
       for (long i = 0; i < command.a; ++i)
         if (read(fd, block, kMiB) != kMiB) die("read");
       close(fd);

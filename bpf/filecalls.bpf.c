@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/* Bytes that the target's read and write calls moved from and to files on disks. Its hook costs every system call of every
+ * process on the host, so it is loaded only when asked for. */
+#include <asm/unistd.h>
+
+#include "hist.h"
+#include "offcpu.h"
+#include "watch.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+enum { READ, WRITE, DIRECTIONS };
+
+COUNTERS(moved, DIRECTIONS);
+COUNTERS(calls, DIRECTIONS);
+
+PROBE = {
+	.help = "bytes that read and write calls moved from and to files; costs every system call of every process",
+	.on_request = 1,
+};
+
+METRICS = {
+	{
+		.map = "moved",
+		.name = "boxo_resource_file_bytes_total",
+		.help = "Bytes that read and write calls of the target moved from and to regular files on disks, page cache or "
+			"not. Only with --probe filecalls.",
+		.labels = "operation",
+		.values = "read,write",
+		.unit = UNIT_BYTES,
+	},
+	{
+		.map = "calls",
+		.name = "boxo_resource_file_calls_total",
+		.help = "The calls that moved them. Only with --probe filecalls.",
+		.labels = "operation",
+		.values = "read,write",
+	},
+};
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct file_system_type {
+	int fs_flags;
+};
+
+struct super_block {
+	unsigned long s_magic;
+	struct file_system_type *s_type;
+};
+
+struct inode___of_files {
+	struct super_block *i_sb;
+};
+
+#pragma clang attribute pop
+
+#define FS_REQUIRES_DEV 1
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+
+/* 1 + the direction. */
+static const u8 direction_of[512] = {
+	[__NR_read] = 1 + READ,	      [__NR_pread64] = 1 + READ,   [__NR_readv] = 1 + READ,
+	[__NR_preadv] = 1 + READ,     [__NR_preadv2] = 1 + READ,   [__NR_write] = 1 + WRITE,
+	[__NR_pwrite64] = 1 + WRITE,  [__NR_writev] = 1 + WRITE,   [__NR_pwritev] = 1 + WRITE,
+	[__NR_pwritev2] = 1 + WRITE,
+};
+
+static __always_inline struct file *file_of(struct task_struct *task, u32 fd)
+{
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files = BPF_CORE_READ(table, fd);
+	struct file *file = NULL;
+
+	if (fd < BPF_CORE_READ(table, max_fds))
+		bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+	return file;
+}
+
+/* A regular file of a file system that lies on a block device; overlayfs, of a container, lies on one of those. */
+static __always_inline bool on_disk(struct file *file)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+
+	if (S_TYPE(BPF_CORE_READ(inode, i_mode)) != S_REGULAR)
+		return false;
+	struct super_block *super = BPF_CORE_READ((struct inode___of_files *)inode, i_sb);
+
+	return BPF_CORE_READ(super, s_type, fs_flags) & FS_REQUIRES_DEV ||
+	       BPF_CORE_READ(super, s_magic) == OVERLAYFS_SUPER_MAGIC;
+}
+
+SEC("tp_btf/sys_exit")
+int TIMED_PROG(on_exit, struct pt_regs *regs, long result)
+{
+	struct watched *w = watching();
+
+	if (!w || result <= 0 || !is_member(w, bpf_get_current_pid_tgid() >> 32))
+		return 0;
+#if defined(__TARGET_ARCH_x86)
+	long nr = regs->orig_ax;
+	u32 fd = regs->di;
+#else
+	long nr = regs->syscallno;
+	u32 fd = regs->orig_x0;
+#endif
+	u32 direction = nr >= 0 && nr < (long)sizeof(direction_of) ? direction_of[nr & 511] : 0;
+
+	if (!direction)
+		return 0;
+	struct file *file = file_of((struct task_struct *)bpf_get_current_task(), fd);
+
+	if (!file || !on_disk(file))
+		return 0;
+	count(&moved, direction - 1, result);
+	count(&calls, direction - 1, 1);
+	return 0;
+}

@@ -25,6 +25,8 @@ class Senders {
   Senders(std::optional<gid_t> group, bool group_by_mode);
 
   void set_users(std::vector<uid_t> users);
+  /// False if whoever could send may send: then nobody needs to be asked about.
+  bool must_be_known() const { return !group_by_mode_; }
   bool allows(const ucred& sender) {
     if (sender.uid == last_.uid && sender.gid == last_.gid) return last_allowed_;
     last_allowed_ = decide(sender);

@@ -68,6 +68,81 @@ CLIENTS = [
 ]
 
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MAN = ROOT / "man/boxo-agent-events.7"
+
+
+def examples():
+    """The programs of the manual: heading of their section, text as a reader sees it."""
+    text = MAN.read_text()
+    text = text[text.index("\n.Sh EXAMPLES"):text.index("\n.Sh DIAGNOSTICS")]
+    for section in text.split("\n.Ss ")[1:]:
+        heading = section.split("\n", 1)[0]
+        for n, part in enumerate(section.split("\n.Bd -literal\n")[1:]):
+            yield heading, n, part.split("\n.Ed")[0].replace("\\e", "\\") + "\n"
+
+
+# What each of them leaves on the page.
+LEAVES = {
+    ("Shell", 0): {"boxo_myapp_custom_requests_total": 1},
+    ("Shell", 1): {"boxo_bitswap_requests_total": 1},
+    ("Go", 0): {"boxo_bitswap_requests_total": 1, "boxo_bitswap_responses_total": 1, "boxo_bitswap_response_time_seconds_sum": .05},
+    ("Go", 1): {"boxo_bitswap_requests_total": 1, "boxo_bitswap_responses_total": 1, "boxo_bitswap_response_time_seconds_sum": .05},
+    ("Python", 0): {"boxo_blockstore_cache_hits_total": 1, "boxo_blockstore_read_latency_seconds_sum": .005},
+    ("Python", 1): {"boxo_blockstore_cache_hits_total": 1, "boxo_blockstore_read_latency_seconds_sum": .005},
+    ("Python", 2): {"boxo_bitswap_requests_total": 1},
+    ("JavaScript", 0): {"boxo_bitswap_blocks_sent_total": 1, "boxo_network_peer_latency_seconds": .02},
+    ("JavaScript", 1): {"boxo_bitswap_blocks_sent_total": 1},
+}
+
+
+def test_every_example_is_run():
+    assert {(heading, n) for heading, n, _ in examples()} == set(LEAVES)
+
+
+@pytest.mark.parametrize("heading, n", LEAVES, ids=[f"{heading}-{n}" for heading, n in LEAVES])
+def test_example_of_the_manual(request, agent, short_tmp, tmp_path, heading, n):
+    e, s = short_tmp / "e", short_tmp / "s"
+    text = next(text for h, m, text in examples() if (h, m) == (heading, n))
+    text = text.replace("/run/boxo-agent/events.sock", str(e)).replace("/run/boxo-agent/events-stream.sock", str(s))
+    env = {**os.environ, "BOXO_EVENTS_SOCKET": str(e)}
+    if heading == "Shell":
+        need("nc" if "nc -" in text else "socat")
+        argv = ["sh", "-ec", text]
+    elif heading == "Python":
+        program = tmp_path / "example.py"
+        argv = [request.getfixturevalue("python_client")[0] if "datadog" in text else sys.executable, program]
+    elif heading == "JavaScript":
+        need("node")
+        # A program finds the packages that are installed beside it.
+        beside = request.getfixturevalue("js_client")[1].parent if "hot-shots" in text else tmp_path
+        program = beside / "example.js"
+        argv = ["node", program]
+    else:
+        need("go")
+        beside = tmp_path
+        if "datadog" in text:
+            beside = request.getfixturevalue("go_client")[0].parent / "example"
+            beside.mkdir()
+        else:
+            run("go", "mod", "init", "example", cwd=beside)
+            module = "github.com/boxo-agent/boxo-agent/clients/go/boxoevents"
+            run("go", "mod", "edit", f"-require={module}@v0.0.0", f"-replace={module}={ROOT / 'clients/go/boxoevents'}", cwd=beside)
+        program = beside / "main.go"
+        program.write_text(text)
+        run("go", "build", "-o", tmp_path / "example", ".", cwd=beside)
+        argv = [tmp_path / "example"]
+    if heading in ("Python", "JavaScript"):
+        program.write_text(text)
+    a = agent("--pid", os.getpid(), "--no-bpf", "--events-stream", s, events=e)
+    run(*argv, env=env)
+    for name in LEAVES[heading, n]:
+        wait_until(name, lambda: a.page().sum(name) is not None)
+    page = a.page()
+    assert {name: page.sum(name) for name in LEAVES[heading, n]} == pytest.approx(LEAVES[heading, n])
+    assert page.sum("boxo_agent_events_rejected_total") == 0
+
+
 @pytest.mark.parametrize("client, address, name, ones, seconds, sizes", CLIENTS,
                          ids=["go", "go-stream", "python", "python-stream", "js"])
 def test_client(request, agent, short_tmp, client, address, name, ones, seconds, sizes):

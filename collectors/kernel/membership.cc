@@ -56,6 +56,7 @@ Membership::Membership(Membership&& other) noexcept
       known_(std::move(other.known_)),
       generation_(other.generation_),
       forks_(other.forks_),
+      idle_(other.idle_),
       again_(other.again_) {}
 
 Membership& Membership::operator=(Membership&& other) noexcept {
@@ -66,6 +67,7 @@ Membership& Membership::operator=(Membership&& other) noexcept {
   std::swap(known_, other.known_);
   std::swap(generation_, other.generation_);
   std::swap(forks_, other.forks_);
+  std::swap(idle_, other.idle_);
   std::swap(again_, other.again_);
   return *this;
 }
@@ -110,12 +112,9 @@ Result<> Membership::translate(std::span<const Process> processes) {
 bool Membership::write(const std::set<std::uint32_t>& wanted) {
   again_ = false;
   std::map<std::uint32_t, std::uint32_t> present;
-  std::uint32_t key = 0, next = 0;
-  for (const std::uint32_t* at = nullptr; ::bpf_map_get_next_key(members_, at, &next) == 0; at = &key) {
-    key = next;
+  for (const std::uint32_t tgid : members()) {
     std::uint32_t how = 0;
-    if (::bpf_map_lookup_elem(members_, &key, &how) == 0) present[key] = how;
-    if (present.size() > MEMBERS_MAX) break;
+    if (::bpf_map_lookup_elem(members_, &tgid, &how) == 0) present[tgid] = how;
   }
   for (const auto& [tgid, how] : present) {
     if (wanted.contains(tgid)) continue;
@@ -139,22 +138,38 @@ bool Membership::write(const std::set<std::uint32_t>& wanted) {
   return unknown;
 }
 
-/// Sets the marks of all members and takes away the others. A fork that adds a member meanwhile enters it into the map
-/// first and marks it then, so reading the map once more after taking marks away finds every mark that was lost.
-void Membership::mark(const std::set<std::uint32_t>& wanted) {
-  std::set<std::uint32_t> marks;
-  for (const std::uint32_t tgid : wanted) marks.insert(tgid % WATCH_MARKS);
-  for (std::uint32_t i = 0; i < WATCH_MARKS; ++i) {
-    const __u8 value = marks.contains(i) ? 1 : 0;
-    if (watched_->mark[i] != value) store(watched_->mark[i], value);
-  }
+/// The processes in the map, those included that the kernel has added by itself. An entry that is removed while it is
+/// read begins the list anew: some may be in it twice, and it has an end.
+std::vector<std::uint32_t> Membership::members() const {
+  std::vector<std::uint32_t> found;
   std::uint32_t key = 0, next = 0;
-  std::size_t steps = 0;
   for (const std::uint32_t* at = nullptr;
-       ::bpf_map_get_next_key(members_, at, &next) == 0 && steps <= MEMBERS_MAX; at = &key, ++steps) {
-    key = next;
-    store(watched_->mark[key % WATCH_MARKS], __u8{1});
+       ::bpf_map_get_next_key(members_, at, &next) == 0 && found.size() < 4 * MEMBERS_MAX; at = &key)
+    found.push_back(key = next);
+  return found;
+}
+
+/// Sets the marks of all members and takes away those that have been nobody's for two rounds: of a process that was
+/// born a moment ago, and that this does not know of yet, nothing is missed. A fork that adds a member meanwhile enters
+/// it into the map first and marks it then, so reading the map once more after taking marks away finds every mark that
+/// was lost.
+void Membership::mark(const std::set<std::uint32_t>& wanted) {
+  std::bitset<WATCH_MARKS> used;
+  for (const std::uint32_t tgid : wanted) used.set(tgid % WATCH_MARKS);
+  for (const std::uint32_t tgid : members()) used.set(tgid % WATCH_MARKS);
+  std::bitset<WATCH_MARKS> idle;
+  for (std::uint32_t i = 0; i < WATCH_MARKS; ++i) {
+    const bool set = watched_->mark[i] != 0;
+    if (used[i] && !set) store(watched_->mark[i], __u8{1});
+    if (used[i] || !set) continue;
+    if (idle_[i])
+      store(watched_->mark[i], __u8{0});
+    else
+      idle.set(i);
   }
+  idle_ = idle;
+  if (idle_.any()) again_ = true;
+  for (const std::uint32_t tgid : members()) store(watched_->mark[tgid % WATCH_MARKS], __u8{1});
 }
 
 void Membership::set_cgroups(std::uint64_t memory, std::uint64_t io) {

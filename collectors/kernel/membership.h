@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <map>
 #include <set>
 #include <span>
+#include <vector>
 
 #include "bpf/watched.h"
 #include "collectors/kernel/probe.h"
@@ -45,6 +47,7 @@ class Membership {
   Result<> translate(std::span<const Process> processes);
   /// Writes the set into the map; true if there are members that the kernel did not know of.
   bool write(const std::set<std::uint32_t>& wanted);
+  std::vector<std::uint32_t> members() const;
   void mark(const std::set<std::uint32_t>& wanted);
 
   Probe* probe_;
@@ -54,6 +57,7 @@ class Membership {
   std::map<ProcessId, std::uint32_t> known_;  ///< the kernel's tgid of each process
   std::uint64_t generation_ = 0;
   std::uint32_t forks_ = 0;
+  std::bitset<WATCH_MARKS> idle_;  ///< marks that nobody needed at the last sync
   bool again_ = true;  ///< the last sync left something to look at again
 };
 

@@ -108,6 +108,15 @@ def test_children_that_live_between_two_ticks_are_counted(agent, target):
     assert last.value("boxo_resource_process_exits_total", result="ok") == 4
 
 
+def test_children_born_while_the_set_is_brought_up_to_date_are_counted_in_full(agent, target):
+    t = target("storm")
+    a = agent("--pid", t.pid, interval="100ms")
+    assert t.tell("signals 2500 400") == "DONE"
+    p = a.next_page()
+    assert p.value("boxo_resource_processes_created_total") == 2500
+    assert p.value("boxo_resource_signals_total", signal="SIGUSR1") == 2500 * 400
+
+
 def test_a_target_in_another_pid_namespace(agent, target):
     t = target("kernel_work", "/var/tmp/boxo-kw-d", prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
     assert t.ready == "READY pid=1"

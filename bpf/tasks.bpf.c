@@ -8,6 +8,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 enum { MADE_THREAD, MADE_PROCESS };
 enum { ENDED_THREAD, ENDED_OK, ENDED_ERROR, ENDED_SIGNAL };
 #define SIGNALS 32
+#define SIGKILL 9
 
 COUNTERS(made, 2);
 COUNTERS(threads_ended, 1);
@@ -45,7 +46,8 @@ METRICS = {
 		.map = "signals",
 		.first = 1,
 		.name = "boxo_resource_signals_total",
-		.help = "Signals delivered to threads of the target. The Go runtime preempts goroutines by SIGURG.",
+		.help = "Signals delivered to threads of the target; a SIGKILL ends each of them. The Go runtime preempts "
+			"goroutines by SIGURG.",
 		.labels = "signal",
 		.values = "SIGHUP,SIGINT,SIGQUIT,SIGILL,SIGTRAP,SIGABRT,SIGBUS,SIGFPE,SIGKILL,SIGUSR1,SIGSEGV,SIGUSR2,"
 			  "SIGPIPE,SIGALRM,SIGTERM,SIGSTKFLT,SIGCHLD,SIGCONT,SIGSTOP,SIGTSTP,SIGTTIN,SIGTTOU,SIGURG,"
@@ -95,8 +97,16 @@ int TIMED_PROG(on_signal, int signal)
 {
 	struct watched *w = watching();
 
-	if (w && signal > 0 && is_member(w, bpf_get_current_pid_tgid() >> 32))
-		count(&signals, signal < SIGNALS ? signal : SIGNALS, 1);
+	if (!w || signal <= 0 || !is_member(w, bpf_get_current_pid_tgid() >> 32))
+		return 0;
+	if (signal == SIGKILL) {
+		struct task_struct *task = (void *)bpf_get_current_task();
+
+		/* So the kernel ends the other threads of a process that exits or execs: nobody sent it. */
+		if ((BPF_CORE_READ(task, signal, group_exit_code) & 0x7f) != SIGKILL)
+			return 0;
+	}
+	count(&signals, signal < SIGNALS ? signal : SIGNALS, 1);
 	return 0;
 }
 

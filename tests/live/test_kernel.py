@@ -117,6 +117,26 @@ def test_children_born_while_the_set_is_brought_up_to_date_are_counted_in_full(a
     assert p.value("boxo_resource_signals_total", signal="SIGUSR1") == 2500 * 400
 
 
+def test_threads_that_end_with_their_process(agent, target):
+    t = target("storm")
+    a = agent("--pid", t.pid)
+    assert t.tell("threads 50 20") == "DONE"
+    p = a.next_page()
+    assert p.value("boxo_resource_threads_created_total") == 50 * 20
+    assert p.value("boxo_resource_threads_ended_total") == 50 * 21
+    assert p.value("boxo_resource_process_exits_total", result="ok") == 50
+    assert not p.value("boxo_resource_signals_total", signal="SIGKILL"), "nobody sent one"
+
+
+def test_a_kill_is_delivered_to_every_thread(agent, target):
+    t = target("threads", "5")
+    a = agent("--pid", t.pid)
+    t.popen.kill()
+    t.popen.wait()
+    wait_until("its end is counted", lambda: a.value("boxo_resource_process_exits_total", result="signal") == 1)
+    assert a.value("boxo_resource_signals_total", signal="SIGKILL") == 6
+
+
 def test_a_target_in_another_pid_namespace(agent, target):
     t = target("kernel_work", "/var/tmp/boxo-kw-d", prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
     assert t.ready == "READY pid=1"

@@ -2,10 +2,12 @@
 #include "agent/child.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstring>
 
 namespace boxo {
 
@@ -14,6 +16,9 @@ namespace {
 /// In the child, between fork and exec: only async-signal-safe calls.
 [[noreturn]] void become(char* const* argv, const rlimit& descriptors, int go, int failure) {
   char byte = 0;
+  // Until it runs it is looked at already, and named in messages.
+  const char* const slash = std::strrchr(argv[0], '/');
+  ::prctl(PR_SET_NAME, slash == nullptr ? argv[0] : slash + 1);
   // End of file instead of a byte: the agent died first.
   if (::read(go, &byte, 1) != 1) ::_exit(125);
   sigset_t none;

@@ -31,7 +31,7 @@ struct Address {
 };
 
 Result<Address> parse(const std::string& text) {
-  const Error wrong{"not an address and port", "write ADDR:PORT, such as 127.0.0.1:9559 or [::1]:9559"};
+  const Error wrong{"not an address and port", "write ADDR:PORT, such as 127.0.0.1:9559 or [::1]:9559", EINVAL};
   const auto colon = text.rfind(':');
   if (colon == std::string::npos) return wrong;
   Address address{text.substr(0, colon), text.substr(colon + 1)};
@@ -56,7 +56,7 @@ Result<Fd> listen_on(const Address& address) {
   addrinfo* found = nullptr;
   const char* host = address.host.empty() ? nullptr : address.host.c_str();
   if (const int code = ::getaddrinfo(host, address.port.c_str(), &hints, &found); code != 0)
-    return Error{"not an IP address: " + address.host, "give a numeric address"};
+    return Error{"not an IP address: " + address.host, "give a numeric address", EINVAL};
   Fd fd(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const int on = 1;
   const int off = 0;

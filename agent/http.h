@@ -22,7 +22,7 @@ class HttpServer {
   using Handler = std::function<HttpResponse()>;
 
   /// Listens on `address` ("127.0.0.1:9559", "[::1]:9559", ":9559" for every IPv4 address; port 0 picks a free one) and
-  /// serves `pages` by exact path; everything else is 404.
+  /// serves `pages` by exact path; everything else is 404. EINVAL: `address` is none.
   static Result<std::unique_ptr<HttpServer>> listen(const std::string& address, std::map<std::string, Handler> pages);
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;

@@ -136,10 +136,12 @@ class Agent {
       if (auto released = child_->release(); !released) return fail(kBadCommandLine, command_error(released.error()));
     if (options_.once) wait_one_interval();
     monitor_->collect_metrics();
-    if (options_.check)
+    if (options_.check) {
       print(table_of_checks(*monitor_, *target_));
-    else
+    } else {
+      if (!target_->up()) log_warn("nothing to watch: " + target_->describe());
       print(*Exporter(*monitor_, options_.labels).page());
+    }
     if (child_) end_command();
     return kDone;
   }
@@ -169,7 +171,8 @@ class Agent {
     const Exporter exporter(*monitor_, options_.labels);
     auto server = HttpServer::listen(options_.listen, pages(*monitor_, exporter));
     if (!server)
-      return fail(kCannotOpen, {"--listen " + options_.listen + ": " + server.error().message, server.error().hint});
+      return fail(server.error().code == EINVAL ? kBadCommandLine : kCannotOpen,
+                  {"--listen " + options_.listen + ": " + server.error().message, server.error().hint});
     log_info("serving " + (*server)->url() + "/metrics; target: " + target_->describe());
     if (auto watched = monitor_->watch(signals_.get(), [this] { handle_signals(); }); !watched)
       return fail(kCannotOpen, watched.error());

@@ -12,6 +12,7 @@
 #include <ctime>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "agent/version.h"
 #include "collectors/contract.h"
@@ -142,6 +143,9 @@ void PerformanceMonitor::collect_metrics() {
   }
   publication->families = choose(publication->parts);
   withhold(publication->families);
+  publication->absences = missing(*publication);
+  publication->statuses = statuses_;
+  publication->target = target_.describe();
   auto itself = std::make_shared<const Snapshot>(about_itself(*publication));
   for (const Family& family : itself->families())
     if (!family.samples.empty()) publication->families.push_back(&family);
@@ -162,6 +166,20 @@ void PerformanceMonitor::withhold(std::vector<const Family*>& families) {
   });
 }
 
+/// Another source may have it, and two collectors may miss the same one.
+std::vector<Absence> PerformanceMonitor::missing(const Publication& publication) const {
+  std::unordered_set<std::string_view> settled;
+  for (const Family* family : publication.families) settled.insert(family->metric->name);
+  std::vector<Absence> absences;
+  for (const auto& part : publication.parts)
+    for (const Absence& absence : part->absences())
+      if (settled.insert(absence.metric).second) absences.push_back(absence);
+  for (const auto& [name, source] : withheld_)
+    if (settled.insert(name).second)
+      absences.push_back({std::string(name), "counted by source " + std::string(source_label(source)) + " so far"});
+  return absences;
+}
+
 Snapshot PerformanceMonitor::about_itself(const Publication& publication) const {
   Snapshot out;
   out.add(kBuildInfo, 1, {{"version", kVersion}, {"revision", kRevision}});
@@ -176,23 +194,8 @@ Snapshot PerformanceMonitor::about_itself(const Publication& publication) const 
     if (has_several_sources(family->metric->name))
       out.add(kSourceInfo, 1,
               {{"metric", std::string(family->metric->name)}, {"source", std::string(source_label(family->source))}});
-  std::vector<std::string_view> told;
-  const auto shown = [&](std::string_view name) {
-    return std::any_of(publication.families.begin(), publication.families.end(),
-                       [&](const Family* family) { return family->metric->name == name; });
-  };
-  for (const auto& part : publication.parts) {
-    for (const Absence& absence : part->absences()) {
-      // Another source may have it, and two collectors may miss the same one.
-      if (std::find(told.begin(), told.end(), absence.metric) != told.end() || shown(absence.metric)) continue;
-      told.push_back(absence.metric);
-      out.add(kAbsentInfo, 1, {{"metric", absence.metric}, {"reason", absence.reason}});
-    }
-  }
-  for (const auto& [name, source] : withheld_)
-    if (std::find(told.begin(), told.end(), name) == told.end())
-      out.add(kAbsentInfo, 1, {{"metric", std::string(name)}, {"reason", "counted by source " +
-                                                                          std::string(source_label(source)) + " so far"}});
+  for (const Absence& absence : publication.absences)
+    out.add(kAbsentInfo, 1, {{"metric", absence.metric}, {"reason", absence.reason}});
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   out.add(kCpuSeconds, seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime));

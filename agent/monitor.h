@@ -17,19 +17,22 @@
 
 namespace boxo {
 
-/// What one tick published: the latest Snapshot of every collector, and of each metric name the family to show (where
-/// several collectors offer one, that of the best source; what counts never goes back to a worse one). Never changes.
-struct Publication {
-  std::vector<std::shared_ptr<const Snapshot>> parts;
-  std::vector<const Family*> families;  ///< point into `parts`
-};
-
 /// A collector's last run.
 struct CollectorStatus {
   std::string name;
   bool success = false;
   std::string error;
   double seconds = 0;
+};
+
+/// What one tick published: the latest Snapshot of every collector, and of each metric name the family to show (where
+/// several collectors offer one, that of the best source; what counts never goes back to a worse one). Never changes.
+struct Publication {
+  std::vector<std::shared_ptr<const Snapshot>> parts;
+  std::vector<const Family*> families;  ///< point into `parts`
+  std::vector<Absence> absences;        ///< what is not in `families`, each name once
+  std::vector<CollectorStatus> statuses;
+  std::string target;  ///< what is watched or waited for, for a person
 };
 
 /// Runs the collectors, one tick after the other, and publishes what they measured. A collector that fails or is slow
@@ -77,6 +80,7 @@ class PerformanceMonitor {
   void run(Entry& entry, CollectorStatus& status);
   // Takes out counters and histograms from a worse source than the one they were shown from. That one has counted
   // something else: a step back, and then one forward that nothing happened for.
+  std::vector<Absence> missing(const Publication& publication) const;
   void withhold(std::vector<const Family*>& families);
   Snapshot about_itself(const Publication& publication) const;
   void follow_target();

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "agent/version.h"
+#include "collectors/kernel/windows.h"
 
 namespace boxo {
 
@@ -156,6 +157,9 @@ Result<> take(const Raw& raw, const KnownNames& known, Options& options) {
         std::tuple{"--probe", &options.collection.probes_on, &known.probes},
         std::tuple{"--no-probe", &options.collection.probes_off, &known.probes}})
     if (auto checked = check_names(option, *given, *names); !checked) return checked;
+  for (const std::string& text : options.collection.probes_on)
+    if (!kernel::share_of(text))
+      return wrong("--probe", text, "not a share of the time", "give NAME, or NAME:10% with more than 0 and at most 100");
   options.collection.events.required = !options.once && !options.check;
   return take_events(raw, options.collection.events);
 }
@@ -283,6 +287,8 @@ Result<std::variant<Options, Printout>> parse_options(int argc, const char* cons
     return std::variant<Options, Printout>(Printout{app.help()});
   } catch (const CLI::CallForVersion&) {
     return std::variant<Options, Printout>(Printout{app.version() + "\n"});
+  } catch (const CLI::FileError& error) {
+    return Error{"--config: " + one_line(error.what()), "give a file that exists and may be read"};
   } catch (const CLI::ConfigError& error) {
     return Error{"--config: " + one_line(error.what()), "use the names of the command line, without the dashes"};
   } catch (const CLI::Error& error) {

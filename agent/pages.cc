@@ -22,29 +22,39 @@ std::string escaped(std::string_view from) {
   return to;
 }
 
-/// What a person wants to see first: is the target there, and do the collectors work.
-std::string front_page(const Publication* publication) {
+std::string row(std::string_view what, std::string_view detail) {
+  return "<tr><td>" + escaped(what) + "</td><td>" + escaped(detail) + "</td></tr>\n";
+}
+
+std::string table(const char* title, const std::string& rows) {
+  return rows.empty() ? rows : std::string("<h2>") + title + "</h2>\n<table>\n" + rows + "</table>\n";
+}
+
+/// boxo_agent_probe_info has a probe and a reason on each sample.
+std::string probe_rows(const Publication& publication) {
   std::string rows;
-  const auto row = [&](const Family& family) {
-    for (const Sample& sample : family.samples) {
-      const auto* value = std::get_if<double>(&sample.value);
-      if (value == nullptr) continue;
-      std::string name(family.metric->name);
-      for (const Label& label : sample.labels) name += " " + label.name + "=" + label.value;
-      rows += "<tr><td>" + escaped(name) + "</td><td>" + (*value == 1 ? "yes" : "no") + "</td></tr>\n";
-    }
-  };
+  for (const Family* family : publication.families)
+    if (family->metric->name == "boxo_agent_probe_info")
+      for (const Sample& sample : family->samples)
+        if (sample.labels.size() == 2) rows += row(sample.labels[0].value, sample.labels[1].value);
+  return rows;
+}
+
+/// What a person wants to see first: is the target there, what works, and what is missing for which reason.
+std::string front_page(const Publication* publication) {
+  std::string body = "<p>no collection is complete yet</p>\n";
   if (publication != nullptr) {
-    for (const Family* family : publication->families) {
-      const auto name = family->metric->name;
-      if (name == "boxo_agent_target_up" || name == "boxo_agent_collector_success" || name == "boxo_agent_probe_up")
-        row(*family);
-    }
+    std::string collectors, missing;
+    for (const CollectorStatus& status : publication->statuses)
+      collectors += row(status.name, status.success ? "works" : "fails: " + status.error);
+    for (const Absence& absence : publication->absences) missing += row(absence.metric, absence.reason);
+    body = "<p>target: " + escaped(publication->target) + "</p>\n" + table("Collectors", collectors) +
+           table("Probes", probe_rows(*publication)) + table("Not exported", missing);
   }
   return std::string("<!doctype html>\n<html lang=\"en\"><head><title>boxo-agent</title></head><body>\n"
                      "<h1>boxo-agent ") + kVersion + "</h1>\n"
-         "<p><a href=\"/metrics\">metrics</a> · <a href=\"/-/healthy\">healthy</a> · <a href=\"/-/ready\">ready</a></p>\n"
-         "<table>\n" + rows + "</table>\n</body></html>\n";
+         "<p><a href=\"/metrics\">metrics</a> · <a href=\"/-/healthy\">healthy</a> · <a href=\"/-/ready\">ready</a></p>\n" +
+         body + "</body></html>\n";
 }
 
 }  // namespace

@@ -74,15 +74,12 @@ std::string table_of_checks(PerformanceMonitor& monitor, const Target& target) {
     for (const Capability& capability : monitor.collector(i).check())
       rows.push_back({"  " + capability.name, capability.works ? "yes" : "no", or_dash(capability.detail)});
   }
-  std::map<std::string, std::string> absences;
-  if (const auto latest = monitor.latest())
-    for (const auto& part : latest->parts)
-      for (const Absence& absence : part->absences()) absences.emplace(absence.metric, absence.reason);
-  std::string text = aligned(rows);
-  if (absences.empty()) return text;
   std::vector<Row> missing;
-  for (const auto& [metric, reason] : absences) missing.push_back({"  " + metric, reason});
-  return text + "\nNot exported:\n" + aligned(missing);
+  if (const auto latest = monitor.latest())
+    for (const Absence& absence : latest->absences) missing.push_back({"  " + absence.metric, absence.reason});
+  std::sort(missing.begin(), missing.end());
+  const std::string text = aligned(rows);
+  return missing.empty() ? text : text + "\nNot exported:\n" + aligned(missing);
 }
 
 }  // namespace boxo

@@ -224,6 +224,13 @@ void add_custom(const Reading& reading, Snapshot& out) {
   }
 }
 
+/// Of what only the application can tell.
+void tell_absent(Snapshot& out) {
+  for (const Metric& metric : kMetrics)
+    if (metric.source == Source::kApp && out.find(metric.name) == nullptr)
+      out.absent(metric.name, "no event of the application tells it: see boxo-agent-events(7)");
+}
+
 void add_own(const Reading& reading, Snapshot& out) {
   out.add(kMetrics[kReceived], static_cast<double>(reading.received));
   for (std::size_t i = 0; i < kReasons; ++i)
@@ -305,6 +312,7 @@ void Publisher::publish(Reading& reading, Snapshot& out) {
   add_shares(reading, out);
   add_rates(reading, out);
   add_peers(reading, out);
+  tell_absent(out);
   add_custom(reading, out);
   add_own(reading, out);
 }

@@ -37,8 +37,8 @@ class Share {
   std::deque<Tick> ticks_;
 };
 
-/// Makes metrics of Readings: rates, shares, means, percentiles and the exported names. Only names with data
-/// are added.
+/// Makes metrics of Readings: rates, shares, means, percentiles and the exported names. Names without data are
+/// absent.
 class Publisher {
  public:
   /// `start`: since when events are counted, in nanoseconds since boot.

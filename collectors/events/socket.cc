@@ -96,7 +96,8 @@ Result<UnixSocket> UnixSocket::bind(int type, const Place& place) {
   const std::string folder = folder_of(path);
   if (folder == kDefaultFolder && ::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST)
     return failed(place, "cannot make its directory",
-                  "run as root, or choose a path that this user may write to");
+                  "run as root, choose a path that this user may write to, or do without events: --no-collector "
+                  "events");
   const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!lock) return failed(place, "cannot open its directory", "make the directory, or choose another path");
   lock_folder(lock);
@@ -110,7 +111,8 @@ Result<UnixSocket> UnixSocket::bind(int type, const Place& place) {
   ::fchmod(out.fd(), 0);
   const sockaddr_un address = address_of(path);
   if (::bind(out.fd(), generic(address), sizeof address) != 0)
-    return failed(place, "cannot bind", "choose a path that this user may write to");
+    return failed(place, "cannot bind",
+                  "choose a path that this user may write to, or do without events: --no-collector events");
   struct stat bound {};
   if (::lstat(path.c_str(), &bound) != 0) return failed(place, "cannot look", {});
   out.path_ = path;

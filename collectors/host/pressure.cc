@@ -75,6 +75,7 @@ class PressureCollector final : public Collector {
 
   std::vector<Capability> check() override {
     const char* scope = stalls_[0].scope();
+    if (!target_.up() && !target_.is_cgroup()) return {{"stalls", false, kNoTarget}};
     return {{"stalls", scope != nullptr,
              scope == nullptr ? stalls_[0].trouble() : std::string("of the ") + scope}};
   }

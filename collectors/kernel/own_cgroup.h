@@ -36,7 +36,7 @@ class OwnCgroup {
   Clock::time_point looked_{};
   std::uint64_t memory_ = 0;
   std::uint64_t io_ = 0;
-  std::string trouble_ = "the target is not there";
+  std::string trouble_ = "the target is not running";
 };
 
 }  // namespace boxo::kernel

@@ -33,9 +33,11 @@ def test_help_and_version(run_agent):
     (["--interval", "5"], 2, "--interval 5"),
     (["--pid", "0"], 2, "--pid 0"),
     (["--pid", "4194303"], 4, "4194303"),
-    (["--listen", "127.0.0.1"], 3, "--listen 127.0.0.1"),
+    (["--listen", "127.0.0.1"], 2, "--listen 127.0.0.1"),
+    (["--listen", "node.example:9559"], 2, "not an IP address: node.example"),
     (["--listen", "192.0.2.1:9559"], 3, "--listen 192.0.2.1:9559"),
-    (["--config", "/no/such/file"], 2, "/no/such/file"),
+    (["--config", "/no/such/file"], 2, "--config: /no/such/file"),
+    (["--probe", "syscalls:0%"], 2, "--probe syscalls:0%"),
     (["--", "/no/such/program"], 2, "/no/such/program"),
 ])
 def test_what_is_wrong_is_one_line_and_a_status(run_agent, short_tmp, args, status, says):
@@ -60,6 +62,11 @@ def test_the_pages(agent):
     assert a.get("/-/ready") == (200, "ready\n")
     status, page = a.get("/")
     assert status == 200 and "/metrics" in page
+    assert f"<p>target: pid {os.getpid()} (" in page
+    assert "<tr><td>process</td><td>works</td></tr>" in page
+    # What is missing, with the reason.
+    assert "<tr><td>boxo_bitswap_requests_total</td><td>no event of the application tells it" in page
+    assert re.search("<h2>Probes</h2>.*<tr><td>syscalls</td><td>[^<]+</td></tr>.*<h2>Not exported</h2>", page, re.S)
     assert a.get("/nothing")[0] == 404
     request = urllib.request.Request(a.url + "/metrics", method="POST", data=b"x")
     with pytest.raises(urllib.error.HTTPError) as error:
@@ -118,6 +125,22 @@ def test_check_tells_of_every_collector(run_agent, short_tmp):
         assert collector in page_names
 
 
+def test_check_names_as_missing_what_nobody_exports(run_agent, short_tmp):
+    status, out, err = run_agent("--check", "--pid", os.getpid(), "--events", short_tmp / "no" / "e")
+    assert status == 0, err
+    missing = out.partition("\nNot exported:\n")[2]
+    reason = f"--events {short_tmp}/no/e: cannot open its directory"
+    assert re.search(rf"^  boxo_bitswap_requests_total  +{re.escape(reason)}", missing, re.M), out
+    # Events would tell it, too, and /proc does.
+    assert "boxo_resource_memory_usage_bytes" not in missing
+
+
+def test_once_without_a_target_says_so(run_agent, short_tmp):
+    status, out, err = run_agent("--once", "--interval", "100ms", "--comm", "no-such-name", "--events", short_tmp / "e")
+    assert status == 0 and "nothing to watch: no process named no-such-name yet" in err
+    assert Page(out).value("boxo_agent_target_up") == 0
+
+
 def test_sigterm_ends_it_within_two_seconds_with_status_0(agent):
     for number in (signal.SIGTERM, signal.SIGINT):
         a = agent("--pid", os.getpid())
@@ -138,6 +161,7 @@ def test_a_command_of_its_own(agent):
     a = agent("--", "sh", "-c", "trap 'exit 3' TERM; echo started; while :; do sleep 0.1; done")
     assert a.next_page(1).value("boxo_agent_target_up") == 1
     wait_until("the command runs", lambda: "started" in a.log())
+    assert re.search(r"watching pid \d+ \(sh\)", a.log()), "named as the command, not as the agent that starts it"
     assert a.stop(signal.SIGTERM) == 3
 
 

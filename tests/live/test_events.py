@@ -104,6 +104,8 @@ def test_absent_before_the_first_event(listening):
     assert page.value("boxo_agent_events_dropped_total", reason="sequence") == 0
     for name in ("boxo_bitswap_requests_total", "boxo_bitswap_error_rate", "boxo_blockstore_cache_hit_rate"):
         assert page.value(name) is None
+        assert [s.labels["reason"] for s in page.all("boxo_agent_metric_absent_info") if s.labels["metric"] == name] == [
+            "no event of the application tells it: see boxo-agent-events(7)"]
 
 
 def test_a_million_lines(listening):

@@ -26,6 +26,13 @@ inline Process process_of(pid_t pid, ProcessId parent = {}) {
   return {{pid, std::strtoull(rest.c_str(), nullptr, 10)}, parent, "", std::move(*dir)};
 }
 
+/// `pid` and nobody else.
+inline std::vector<Process> only(pid_t pid) {
+  std::vector<Process> list;
+  list.push_back(process_of(pid));
+  return list;
+}
+
 /// While it lives this process can open nothing.
 class NoDescriptors {
  public:

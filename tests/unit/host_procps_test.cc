@@ -12,15 +12,10 @@
 using namespace boxo;
 using namespace boxo::host;
 using boxo::test::Child;
+using boxo::test::only;
 using boxo::test::process_of;
 
 namespace {
-
-std::vector<Process> only(pid_t pid) {
-  std::vector<Process> list;
-  list.push_back(process_of(pid));
-  return list;
-}
 
 /// Maps and touches, and never gives back.
 void touch(std::size_t bytes, int flags) {

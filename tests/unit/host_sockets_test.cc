@@ -22,16 +22,11 @@
 using namespace boxo;
 using namespace boxo::host;
 using boxo::test::Child;
+using boxo::test::only;
 using boxo::test::process_of;
 using boxo::test::Tree;
 
 namespace {
-
-std::vector<Process> only(pid_t pid) {
-  std::vector<Process> list;
-  list.push_back(process_of(pid));
-  return list;
-}
 
 sockaddr_in loopback(std::uint16_t port = 0) {
   sockaddr_in address{};

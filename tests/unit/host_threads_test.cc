@@ -11,16 +11,10 @@
 using namespace boxo;
 using namespace boxo::host;
 using boxo::test::Child;
-using boxo::test::process_of;
+using boxo::test::only;
 using boxo::test::Tree;
 
 namespace {
-
-std::vector<Process> only(pid_t pid) {
-  std::vector<Process> list;
-  list.push_back(process_of(pid));
-  return list;
-}
 
 std::uint64_t state(const ThreadTable& table, const std::string& name) {
   for (std::size_t i = 0; i < kThreadStates.size(); ++i)

@@ -95,7 +95,8 @@ def features(reports):
             works, detail = report.rows.get(name, (None, ""))
             cells.append("" if works is None else "✔" if works else reasons.mark(plain(detail)))
         rows.append([name, *cells])
-    for name in sorted({n for r in reports for n in r.missing}):
+    # What an application tells is no matter of the kernel.
+    for name in sorted({n for r in reports for n, why in r.missing.items() if "no event of the application" not in why}):
         rows.append([f"`{name}`", *("✔" if name not in r.missing else reasons.mark(plain(r.missing[name])) for r in reports)])
     return rows, reasons
 

@@ -4,7 +4,9 @@ programs whose numbers are known. Cgroups of version 1 and 2."""
 import os
 import pathlib
 import re
+import signal
 import subprocess
+import time
 
 import pytest
 from conftest import wait_until
@@ -14,6 +16,10 @@ CGROUPS = pathlib.Path("/sys/fs/cgroup")
 V2 = (CGROUPS / "cgroup.controllers").exists()
 SIZE = "boxo_resource_block_io_size_bytes"
 WRITEBACK = "boxo_resource_writeback_bytes_total"
+
+# A kernel in a virtual machine was seen not to run the probe at the end of a few of 1,000 requests. Where these are few and
+# large it is done again; what is counted too often, or never, still fails.
+ATTEMPTS = 4
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not os.path.exists("/sys/kernel/btf/vmlinux"), reason="eBPF needs root and a kernel with BTF")
@@ -105,22 +111,30 @@ def test_what_the_kernel_writes_back_for_the_cgroup(agent, target, memory_group,
     for p in (t, other):
         p.tell("lay 8")
     a = agent(kind, g if kind == "--cgroup" else t.pid)
-    before = a.next_page()
-    for p in (t, other):
-        p.tell("dirty 8")
-    # Has the kernel's threads write all of it.
-    subprocess.run(["sync", "-f", tmp_path], check=True)
-    after = a.next_page()
-    # The file system's own blocks that the target's cgroup is charged for (an inode) may come on top.
-    assert 8 * MIB <= risen(before, after, WRITEBACK) <= 8 * MIB + 64 * 1024
-    assert risen(before, after, SIZE + "_sum", operation="write") == risen(before, after, WRITEBACK), "counted once"
+    start = a.next_page()
+    for attempt in range(1, ATTEMPTS + 1):
+        before = a.next_page()
+        for p in (t, other):
+            p.tell("dirty 8")
+        # Has the kernel's threads write all of it.
+        subprocess.run(["sync", "-f", tmp_path], check=True)
+        after = a.next_page()
+        written = risen(before, after, WRITEBACK)
+        assert risen(before, after, SIZE + "_sum", operation="write") == written, "a part, not an addition"
+        assert risen(start, after, WRITEBACK) <= attempt * 8 * MIB, "each counts once"
+        if written == 8 * MIB:
+            break
+    assert written == 8 * MIB
     # What the target has to write itself is its own I/O.
-    before = after
-    t.tell("dirty 8")
-    t.tell("lay 8")
-    after = a.next_page()
-    assert 8 * MIB <= risen(before, after, SIZE + "_sum", operation="write") <= 8 * MIB + 64 * 1024
-    assert risen(before, after, WRITEBACK) <= 64 * 1024
+    for _ in range(ATTEMPTS):
+        before = a.next_page()
+        t.tell("lay 8")
+        after = a.next_page()
+        written = risen(before, after, SIZE + "_sum", operation="write")
+        if risen(before, after, WRITEBACK) == 0 and 8 * MIB <= written <= 8 * MIB + 64 * 1024:
+            break
+    assert risen(before, after, WRITEBACK) == 0
+    assert 8 * MIB <= written <= 8 * MIB + 64 * 1024, "the inode comes on top"
 
 
 def test_writeback_is_absent_where_others_share_the_cgroup(agent, target, memory_group, tmp_path):
@@ -153,7 +167,7 @@ def test_write_amplification_of_small_appends(agent, target, memory_group, trace
     a = agent("--pid", t.pid, "--probe", "filecalls")
     before, device = a.next_page(), device_written(tmp_path)
     requests = traced("block/block_io_start", f'common_pid == {t.pid} && rwbs ~ "*W*"')
-    t.tell("append 500")
+    waited = int(t.tell("append 500")) / 1e9
     device = device_written(tmp_path) - device
     after = a.next_page()
     asked = 500 * 512
@@ -172,6 +186,7 @@ def test_write_amplification_of_small_appends(agent, target, memory_group, trace
         assert risen(before, after, "boxo_resource_file_written_bytes_total", filesystem="ext4") == asked
         assert risen(before, after, "boxo_resource_fsyncs_total", filesystem="ext4") == 500
         assert risen(before, after, "boxo_resource_fsync_seconds_count") == 500
+        assert waited / 3 <= risen(before, after, "boxo_resource_fsync_seconds_sum") <= waited
 
 
 def test_reads_through_an_empty_and_a_full_page_cache(agent, target, tmp_path):
@@ -179,15 +194,137 @@ def test_reads_through_an_empty_and_a_full_page_cache(agent, target, tmp_path):
     t.tell("lay 8")
     a = agent("--pid", t.pid, "--probe", "filecalls")
     b = agent("--pid", other.pid, "--probe", "filecalls")
-    before, others, io = a.next_page(), b.next_page(), proc_io(t.pid, "read_bytes")
-    t.tell("cached 8")
-    t.tell("again 8")  # all is in memory
-    after = a.next_page()
-    assert proc_io(t.pid, "read_bytes") - io >= 8 * MIB
-    assert risen(before, after, SIZE + "_sum", operation="read") == proc_io(t.pid, "read_bytes") - io
-    assert risen(before, after, "boxo_resource_page_cache_filled_bytes_total") == proc_io(t.pid, "read_bytes") - io
+    others = b.next_page()
+    for _ in range(ATTEMPTS):
+        before, io = a.next_page(), proc_io(t.pid, "read_bytes")
+        t.tell("cached 8")
+        t.tell("again 8")  # all is in memory
+        after, io = a.next_page(), proc_io(t.pid, "read_bytes") - io
+        assert io >= 8 * MIB
+        assert risen(before, after, "boxo_resource_page_cache_filled_bytes_total") == io
+        blocks = risen(before, after, SIZE + "_sum", operation="read")
+        if blocks == io:
+            break
+    assert blocks == io
     assert risen(before, after, "boxo_resource_file_bytes_total", operation="read") == 16 * MIB
     assert risen(before, after, "boxo_resource_file_calls_total", operation="read") == 16
     for name in ("boxo_resource_file_bytes_total", "boxo_resource_page_cache_filled_bytes_total",
                  "boxo_resource_file_written_bytes_total"):
         assert risen(others, b.next_page(), name) == 0, "somebody else's"
+
+
+def waits_of(pid):
+    return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)[1])
+
+
+def test_page_faults_that_wait_for_the_disk(agent, target, tmp_path):
+    t = target("disk", cwd=tmp_path)
+    t.tell("lay 2")
+    a = agent("--pid", t.pid)
+    before = a.next_page()
+    began, switches = time.monotonic(), waits_of(t.pid)
+    faults = int(t.tell("mapped 2"))
+    took, switches = time.monotonic() - began, waits_of(t.pid) - switches
+    after = a.next_page()
+    assert 500 <= faults <= 512 + 8, "one a page, and what of the program was not in memory"
+    assert risen(before, after, "boxo_resource_page_faults_total", type="major") == faults
+    assert risen(before, after, "boxo_resource_page_cache_filled_bytes_total") >= 2 * MIB
+    # A page may have come before the thread began to wait for it: only the scheduler knows how often it did. Beside the
+    # faults it waited for the fsync that empties the cache.
+    waits = risen(before, after, "boxo_resource_offcpu_seconds_count", reason="page_fault")
+    assert switches - 12 <= waits <= min(switches, faults)
+    assert risen(before, after, "boxo_resource_offcpu_seconds_sum", reason="page_fault") <= took
+    assert risen(before, after, "boxo_resource_offcpu_seconds_count", reason="block_io") <= 8
+
+
+# --- what memory makes the target wait for --------------------------------------------------------------------------
+
+def test_reclaim_in_a_small_cgroup(agent, target, memory_group, traced, tmp_path):
+    t, other = target("disk", cwd=tmp_path), target("switches")
+    t.tell("lay 64")
+    enter(memory_group(24 * MIB), t)
+    a, b = agent("--pid", t.pid), agent("--pid", other.pid)
+    name = "boxo_resource_direct_reclaim_seconds"
+    before, others = a.next_page(), b.next_page()
+    reclaims = traced("vmscan/mm_vmscan_memcg_reclaim_end", f"common_pid == {t.pid}")
+    began = time.monotonic()
+    t.tell("cached 64")
+    took = time.monotonic() - began
+    after = a.next_page()
+    assert len(reclaims()) > 0
+    assert risen(before, after, name + "_count", scope="cgroup") == len(reclaims())
+    assert 0 < risen(before, after, name + "_sum", scope="cgroup") <= took
+    assert risen(before, after, name + "_count", scope="host") == 0
+    assert risen(others, b.next_page(), name + "_count") == 0, "somebody else's"
+
+
+@pytest.fixture
+def own_disk(tmp_path):
+    """A file system of its own, whose writers can be held back without holding back those of the host."""
+    image, where = tmp_path / "image", tmp_path / "mounted"
+    where.mkdir()
+    image.write_bytes(b"")
+    os.truncate(image, 256 * MIB)
+    for command in (["mkfs.ext4", "-q", image], ["mount", "-o", "loop", image, where]):
+        r = subprocess.run(command, capture_output=True, text=True)
+        if r.returncode:
+            pytest.skip(f"no file system of its own: {r.stderr}")
+    yield where
+    subprocess.run(["umount", where], check=True)
+
+
+def test_writers_held_back_by_dirty_pages(own_disk, agent, target, traced):
+    dev = os.stat(own_disk).st_dev
+    bdi = pathlib.Path(f"/sys/class/bdi/{os.major(dev)}:{os.minor(dev)}")
+    if not (bdi / "strict_limit").exists():
+        pytest.skip("before Linux 6.2 dirty pages are only limited for the whole host")
+    (bdi / "strict_limit").write_text("1")
+    (bdi / "max_bytes").write_text(str(2 * MIB))
+    t, other = target("disk", cwd=own_disk), target("switches")
+    a, b = agent("--pid", t.pid), agent("--pid", other.pid)
+    name = "boxo_resource_dirty_throttle_seconds"
+    before, others = a.next_page(), b.next_page()
+    pauses = traced("writeback/balance_dirty_pages", f"common_pid == {t.pid} && pause > 0")
+    t.tell("dirty 64")
+    after = a.next_page()
+    milliseconds = [int(re.search(r" pause=(\d+)", line)[1]) for line in pauses()]
+    assert milliseconds, "the kernel held nobody back"
+    assert risen(before, after, name + "_count") == len(milliseconds)
+    assert risen(before, after, name + "_sum") == pytest.approx(sum(milliseconds) / 1000, abs=0.001 * len(milliseconds))
+    assert risen(others, b.next_page(), name + "_count") == 0, "somebody else's"
+
+
+def test_out_of_memory_kills(agent, target, memory_group):
+    g = memory_group()
+    killed, stays = [target("memory"), target("memory")], target("memory")
+    enter(g, *killed, stays)
+    # By the probe, and by the cgroup's own account.
+    a, b = agent("--cgroup", g), agent("--cgroup", g, "--no-bpf")
+    (g / ("memory.max" if V2 else "memory.limit_in_bytes")).write_text(str(16 * MIB))
+    for n, t in enumerate(killed):
+        pathlib.Path(f"/proc/{t.pid}/oom_score_adj").write_text("1000")
+        assert t.tell("anon 64") == "", "it is killed"
+        wait_until("the kill is counted", lambda: a.value("boxo_resource_oom_kills_total") == n + 1)
+    events = (g / ("memory.events" if V2 else "memory.oom_control")).read_text()
+    if "oom_kill " in events:
+        assert int(re.search(r"^oom_kill (\d+)", events, re.M)[1]) == 2
+        assert b.next_page().value("boxo_resource_oom_kills_total") == 2
+    assert a.value("boxo_resource_process_exits_total", result="signal") == 2
+
+
+def test_signals(agent, tmp_path):
+    handler = "import signal, sys\nsignal.signal(signal.SIGUSR1, lambda *_: print('x', flush=True))\nprint('READY', flush=True)\n" \
+              "while True: signal.pause()"
+    with subprocess.Popen(["python3", "-c", handler], stdout=subprocess.PIPE, text=True) as p:
+        try:
+            assert p.stdout.readline() == "READY\n"
+            a = agent("--pid", p.pid)
+            before = a.next_page()
+            for _ in range(50):
+                os.kill(p.pid, signal.SIGUSR1)
+                assert p.stdout.readline() == "x\n"
+            after = a.next_page()
+            assert risen(before, after, "boxo_resource_signals_total", signal="SIGUSR1") == 50
+            assert risen(before, after, "boxo_resource_signals_total") == 50
+        finally:
+            p.kill()

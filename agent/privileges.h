@@ -8,6 +8,7 @@
 namespace boxo {
 
 struct KeepPrivileges {
+  bool network = false;  ///< CAP_NET_ADMIN, to count in the cgroup of a target that may come back in another one
   bool admin = false;  ///< CAP_SYS_ADMIN, for a target in another network namespace
   bool kill = false;   ///< CAP_KILL, to forward signals to a command that changes its user
 };

@@ -34,7 +34,46 @@ struct {
 
 /* BPF_PROG that knows what it costs. The kernel can time programs too, but only for CAP_SYS_ADMIN, and then it times
  * those of everybody on the host. */
-#define TIMED_PROG(name, args...)                                                                                  	name(u64 *ctx);                                                                                            	static __always_inline int timed_##name(u64 *ctx, ##args);                                                 	int name(u64 *ctx)                                                                                         	{                                                                                                          		u32 zero = 0;                                                                                      		struct runs *r = bpf_map_lookup_elem(&runs, &zero);                                                		u64 start = r && r->runs++ % RUNS_SAMPLED == 0 ? bpf_ktime_get_ns() : 0;                           		_Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wint-conversion\"")              		int result = timed_##name(___bpf_ctx_cast(args));                                                  		_Pragma("GCC diagnostic pop")                                                                      		if (start && r) {                                                                                  			r->sampled_ns += bpf_ktime_get_ns() - start;                                               			r->sampled++;                                                                              		}                                                                                                  		return result;                                                                                     	}                                                                                                          	static __always_inline int timed_##name(u64 *ctx, ##args)
+#define TIMED_PROG(name, args...)										\
+	name(u64 *ctx);												\
+	static __always_inline int timed_##name(u64 *ctx, ##args);						\
+	int name(u64 *ctx)											\
+	{													\
+		u32 zero = 0;											\
+		struct runs *r = bpf_map_lookup_elem(&runs, &zero);						\
+		u64 start = r && r->runs++ % RUNS_SAMPLED == 0 ? bpf_ktime_get_ns() : 0;			\
+		_Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wint-conversion\"")		\
+		int result = timed_##name(___bpf_ctx_cast(args));						\
+		_Pragma("GCC diagnostic pop")									\
+		if (start && r) {										\
+			r->sampled_ns += bpf_ktime_get_ns() - start;						\
+			r->sampled++;										\
+		}												\
+		return result;											\
+	}													\
+	static __always_inline int timed_##name(u64 *ctx, ##args)
+
+/* The same for a program of a cgroup, which has one argument, and which an interrupt may start anew on the same CPU. */
+#define TIMED_CGROUP_PROG(name, type, ctx)									\
+	name(type *ctx);											\
+	static __always_inline int timed_##name(type *ctx);							\
+	int name(type *ctx)											\
+	{													\
+		u32 zero = 0;											\
+		struct runs *r = bpf_map_lookup_elem(&runs, &zero);						\
+		u64 start = r && r->runs % RUNS_SAMPLED == 0 ? bpf_ktime_get_ns() : 0;				\
+														\
+		if (r)												\
+			__sync_fetch_and_add(&r->runs, 1);							\
+		int result = timed_##name(ctx);									\
+														\
+		if (start && r) {										\
+			__sync_fetch_and_add(&r->sampled_ns, bpf_ktime_get_ns() - start);			\
+			__sync_fetch_and_add(&r->sampled, 1);							\
+		}												\
+		return result;											\
+	}													\
+	static __always_inline int timed_##name(type *ctx)
 
 static __always_inline u32 log2_floor(u64 v)
 {

@@ -14,13 +14,27 @@ struct hist {
 	__u64 slots[HIST_EDGES + 1];
 };
 
-enum metric_kind { METRIC_COUNTER, METRIC_HISTOGRAM };
+enum metric_kind { METRIC_COUNTER, METRIC_HISTOGRAM, METRIC_REMOTES };
+
+/* What a map of remote addresses holds: a HASH of struct remote_address to struct remote. A probe that has one has a
+ * PERCPU_ARRAY `unlisted` of as many values too, for what it found no room for. The first half of the values is bytes. */
+#define REMOTES_MAX 8192
+#define REMOTE_VALUES 12
+
+struct remote_address {
+	__u8 bytes[16]; /* IPv4 as ::ffff:a.b.c.d */
+};
+
+struct remote {
+	__u64 values[REMOTE_VALUES];
+};
 
 /* The unit of the values in the map. Nanoseconds are exported as seconds. */
 enum metric_unit { UNIT_NONE, UNIT_NANOSECONDS, UNIT_BYTES };
 
 /* One exported metric. Its values are the elements of a PERCPU_ARRAY: __u64 for a counter, struct hist for a
- * histogram; one element for each combination of label values, the last label changing fastest. */
+ * histogram; one element for each combination of label values, the last label changing fastest. METRIC_REMOTES: counters
+ * by remote address; its first label is the address ("*" in `values`), the others choose among the remote's values. */
 struct metric {
 	char map[16];
 	char name[72];
@@ -31,7 +45,10 @@ struct metric {
 	__u32 unit;
 	__u32 base;  /* upper edge of a histogram's first bucket, in the map's unit */
 	__u32 edges; /* how many edges it exports; what lies above is in the last bucket. At most HIST_EDGES */
-	__u32 first; /* index of the first element in the map */
+	__u32 first; /* index of the first element in the map, or of the first of a remote's values */
+	/* It is known only where this tracepoint passes on at least so many arguments; "": always. */
+	char tracepoint[32];
+	__u32 arguments;
 	__u32 needs_cgroup; /* says something only of a target with a cgroup of its own; otherwise absent */
 };
 

@@ -61,21 +61,31 @@ std::span<const std::byte> section(const bpf_object* object, const char* name) {
 }  // namespace
 
 Result<ProbeMetric> describe_metric(const metric& raw) {
-  if (!ends(raw.map) || !ends(raw.name) || !ends(raw.help) || !ends(raw.labels) || !ends(raw.values))
+  if (!ends(raw.map) || !ends(raw.name) || !ends(raw.help) || !ends(raw.labels) || !ends(raw.values) ||
+      !ends(raw.tracepoint))
     return Error{"a text of a metric is too long"};
   ProbeMetric out;
   out.raw = std::make_shared<const metric>(raw);
   const metric& kept = *out.raw;
   const bool histogram = kept.kind == METRIC_HISTOGRAM;
-  if (kept.kind > METRIC_HISTOGRAM || kept.unit > UNIT_BYTES) return Error{std::string(kept.name) + ": bad kind or unit"};
+  if (kept.kind > METRIC_REMOTES || kept.unit > UNIT_BYTES) return Error{std::string(kept.name) + ": bad kind or unit"};
   if (histogram && (kept.base == 0 || kept.edges == 0 || kept.edges > HIST_EDGES))
     return Error{std::string(kept.name) + ": bad buckets"};
 
-  const auto names = split(kept.labels, ',');
+  auto names = split(kept.labels, ',');
   std::vector<std::vector<std::string>> values;
   for (const std::string& list : split(kept.values, ';')) values.push_back(split(list, ','));
   if (names.size() != values.size())
     return Error{std::string(kept.name) + ": as many lists of values as labels, please"};
+  out.by_remote = kept.kind == METRIC_REMOTES;
+  if (out.by_remote) {
+    if (names.empty() || names[0] != "remote" || values[0] != std::vector<std::string>{"*"})
+      return Error{std::string(kept.name) + ": the first label is remote, its value *, please"};
+    names.erase(names.begin());
+    values.erase(values.begin());
+  }
+  out.tracepoint = kept.tracepoint;
+  out.arguments = kept.arguments;
 
   out.exported = {kept.name,   histogram ? MetricType::kHistogram : MetricType::kCounter,
                   unit_name(kept.unit), kept.labels,
@@ -84,6 +94,8 @@ Result<ProbeMetric> describe_metric(const metric& raw) {
   out.first = kept.first;
   out.needs_cgroup = kept.needs_cgroup != 0;
   out.rows = combine(names, values);
+  if (out.by_remote && (out.first > REMOTE_VALUES || out.rows.size() > REMOTE_VALUES - out.first))
+    return Error{std::string(kept.name) + ": a remote has fewer values"};
   out.scale = kept.unit == UNIT_NANOSECONDS ? 1e-9 : 1;
   if (histogram)
     for (std::uint32_t i = 0; i < kept.edges; ++i) {

@@ -23,6 +23,9 @@ struct ProbeMetric {
   std::vector<Labels> rows;     ///< labels of each element; one row without labels if it has none
   std::vector<double> bounds;   ///< of a histogram, in base units
   double scale = 1;             ///< the map's unit in base units
+  bool by_remote = false;       ///< the map is one of remote addresses, whose label is not in `rows`
+  std::string tracepoint;       ///< known only where this passes on at least `arguments`; "": always
+  std::uint32_t arguments = 0;
   bool needs_cgroup = false;    ///< says something only of a target with a cgroup of its own
 };
 

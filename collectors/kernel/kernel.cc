@@ -100,10 +100,36 @@ class KernelCollector : public Collector {
     Windows windows;
     bool attached = false;
     RunTime run_time{};
+    std::optional<std::uint64_t> entered{};  ///< generation of the target whose cgroup the probe counts in
   };
+
+  /// Where the target's packets pass: its group of version 2, whatever hierarchy the target was named by.
+  Result<CgroupView> network_group() const {
+    auto group = target_.cgroup("");
+    if (group) return group;
+    auto all = Cgroups::find(options_.cgroup_root);
+    if (!all || all->hierarchy("") == nullptr) return group;
+    return all->view_of("", target_.main()->proc);
+  }
+
+  /// A probe that counts in the target's cgroup goes with the target.
+  void follow(Slot& slot) {
+    if (!slot.probe || !slot.probe->in_cgroup() || target_.main() == nullptr || slot.entered == target_.generation()) return;
+    const auto group = network_group();
+    const auto entered = group ? slot.probe->enter(group->group()) : Result<>(group.error());
+    if (entered) {
+      slot.entered = target_.generation();
+      return;
+    }
+    // Gone between two looks: the next one tells.
+    if (const int code = entered.error().code; code == ESRCH || code == ENOENT || code == ENODEV) return;
+    refuse(slot, "the target's cgroup of version 2: " + entered.error().text());
+  }
 
   Result<> sync() {
     own_cgroup_.update();
+    // Before the set of processes is brought up to date and their open sockets are looked at: none is missed then.
+    for (Slot& slot : probes_) follow(slot);
     membership_->set_cgroups(own_cgroup_.memory(), own_cgroup_.io());
     auto unknown = membership_->sync(target_);
     if (!unknown) return unknown.error();
@@ -168,7 +194,7 @@ class KernelCollector : public Collector {
     }
     struct stat pidns {};
     if (::stat("/proc/self/ns/pid", &pidns) != 0) pidns.st_ino = kInitialPidns;
-    LoadContext context{&*types, {}, true, static_cast<std::uint32_t>(pidns.st_ino)};
+    LoadContext context{&*types, {}, true, static_cast<std::uint32_t>(pidns.st_ino), options_.events.peers};
     if (const std::string reason = load_members(context); !reason.empty()) {
       none(reason);
       log_warn("kernel probes are off: " + reason);

@@ -27,6 +27,11 @@ std::string locked_down() {
   return "the kernel is locked down for confidentiality: boot it with lockdown=integrity or none";
 }
 
+std::string missing_for_cgroup() {
+  if (has_capability(CAP_NET_ADMIN) || has_capability(CAP_SYS_ADMIN)) return {};
+  return "only with CAP_NET_ADMIN, which counting in the target's cgroup needs";
+}
+
 std::string missing_privileges() {
   const bool admin = has_capability(CAP_SYS_ADMIN);
   const bool bpf = admin || has_capability(CAP_BPF), perfmon = admin || has_capability(CAP_PERFMON);

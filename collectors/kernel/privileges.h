@@ -12,6 +12,9 @@ bool has_capability(int number);
 /// if that cannot be read here.
 std::string locked_down();
 
+/// What a program that counts in a cgroup needs and this thread has not; empty if it has it.
+std::string missing_for_cgroup();
+
 /// Why the kernel said EPERM to bpf(2), and the mend.
 std::string missing_privileges();
 

@@ -3,6 +3,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -10,6 +11,8 @@
 #include <numeric>
 #include <set>
 #include <string_view>
+
+#include "collectors/kernel/privileges.h"
 
 namespace boxo::kernel {
 
@@ -25,6 +28,15 @@ std::string_view section_of(const bpf_program* program) {
 }
 
 bool is_iterator(const bpf_program* program) { return section_of(program).starts_with("iter"); }
+bool is_of_cgroup(const bpf_program* program) { return section_of(program).starts_with("cgroup"); }
+
+/// Why this kernel does not tell what the metric is about; empty if it does.
+std::string untold(const ProbeMetric& metric, const KernelTypes& types) {
+  if (metric.tracepoint.empty()) return {};
+  const auto args = types.tracepoint_args(metric.tracepoint);
+  if (!args) return "this kernel has no tracepoint " + metric.tracepoint;
+  return *args >= metric.arguments ? std::string() : "the tracepoint " + metric.tracepoint + " tells too little on this kernel";
+}
 
 /// Programs in a section "?tp_btf/NAME" or "?raw_tp/NAME": the tracepoint is not on every kernel. libbpf takes the mark
 /// off and does not load them by itself.
@@ -93,15 +105,17 @@ Result<Probe> Probe::load(const Description& description, const LoadContext& con
   choose_programs(object->get(), *context.types);
   choose_maps(object->get(), context);
   set_constants(object->get(), context);
-  if (const int error = ::bpf_object__load(object->get()); error != 0)
-    return Error{messages.reason(-error), {}, -error};
-
   Probe probe(description, std::move(*object));
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, probe.object_.get()) {
+    if (is_of_cgroup(program)) probe.in_cgroup_.push_back(program);
+  }
+  if (const int error = ::bpf_object__load(probe.object_.get()); error != 0) return probe.refused(-error, messages);
+
   const auto cpus = static_cast<std::size_t>(::libbpf_num_possible_cpus());
   probe.optional_ = std::move(optional);
   probe.runs_ = probe.map_fd("runs");
   probe.runs_values_.resize(cpus);
-  bpf_program* program = nullptr;
   bpf_object__for_each_program(program, probe.object_.get()) {
     if (::bpf_program__autoload(program) && !is_iterator(program))
       probe.programs_.push_back(::bpf_program__fd(program));
@@ -109,6 +123,14 @@ Result<Probe> Probe::load(const Description& description, const LoadContext& con
   for (const ProbeMetric& metric : description.metrics) {
     const int fd = probe.map_fd(metric.map);
     if (fd < 0) return Error{"no map " + metric.map};
+    if (metric.by_remote) {
+      if (!probe.remotes_) probe.remotes_.emplace(fd, probe.map_fd("unlisted"), context.own_remotes);
+      continue;
+    }
+    if (std::string reason = untold(metric, *context.types); !reason.empty()) {
+      probe.unknown_.emplace(&metric, std::move(reason));
+      continue;
+    }
     const std::size_t words = metric.bounds.empty() ? 1 : sizeof(hist) / sizeof(std::uint64_t);
     probe.sources_.push_back({&metric, fd, std::vector<std::uint64_t>(words * cpus)});
   }
@@ -119,7 +141,7 @@ Result<> Probe::attach() {
   Messages messages;
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object_.get()) {
-    if (!::bpf_program__autoload(program) || is_iterator(program)) continue;
+    if (!::bpf_program__autoload(program) || is_iterator(program) || is_of_cgroup(program)) continue;
     LinkPtr link(::bpf_program__attach(program));
     if (!link && errno == ENOENT && optional_.contains(program)) continue;
     if (!link) {
@@ -133,6 +155,26 @@ Result<> Probe::attach() {
   return {};
 }
 
+Error Probe::refused(int code, const Messages& messages) const {
+  const std::string missing = code == EPERM && in_cgroup() ? missing_for_cgroup() : std::string();
+  return {missing.empty() ? messages.reason(code) : missing, {}, code};
+}
+
+Result<> Probe::enter(const Dir& group) {
+  Messages messages;
+  struct stat info {};
+  if (::fstat(group.fd(), &info) != 0) return errno_error("cgroup");
+  if (!cgroup_links_.empty() && group_ == std::pair(info.st_dev, info.st_ino)) return {};
+  std::vector<LinkPtr> links;
+  for (const bpf_program* program : in_cgroup_) {
+    links.emplace_back(::bpf_program__attach_cgroup(program, group.fd()));
+    if (!links.back()) return refused(errno, messages);
+  }
+  cgroup_links_ = std::move(links);
+  group_ = {info.st_dev, info.st_ino};
+  return {};
+}
+
 /// Per-CPU elements are read as words: element n of CPU c starts at c * words.
 Result<> Probe::sum(Source& source, std::uint32_t index, std::vector<std::uint64_t>& total) const {
   const std::size_t words = source.metric->bounds.empty() ? 1 : sizeof(hist) / sizeof(std::uint64_t);
@@ -143,6 +185,12 @@ Result<> Probe::sum(Source& source, std::uint32_t index, std::vector<std::uint64
 }
 
 Result<> Probe::collect(Snapshot& out, const std::string& no_cgroup) {
+  for (const auto& [metric, reason] : unknown_) out.absent(metric->exported.name, reason);
+  if (remotes_) {
+    if (auto read = remotes_->read(); !read) return read;
+    for (const ProbeMetric& metric : description_->metrics)
+      if (metric.by_remote) remotes_->add(metric, out);
+  }
   for (Source& source : sources_) {
     const ProbeMetric& metric = *source.metric;
     if (metric.needs_cgroup && !no_cgroup.empty()) {

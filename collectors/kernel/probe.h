@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "collectors/fd.h"
 #include "collectors/kernel/description.h"
 #include "collectors/kernel/libbpf.h"
+#include "collectors/kernel/remote_map.h"
 
 struct bpf_map;
 struct bpf_program;
@@ -23,6 +28,7 @@ struct LoadContext {
   std::map<std::string, int> shared;  ///< maps made by the first probe, by name: the others use the same
   bool task_storage = true;           ///< whether this kernel has task storage for tracing programs (5.12)
   std::uint32_t pidns = 0;            ///< inode of the agent's pid namespace
+  std::size_t own_remotes = 100;      ///< how many remote addresses have series of their own
 };
 
 /// What the probe's programs have cost.
@@ -38,10 +44,14 @@ class Probe {
  public:
   static Result<Probe> load(const Description& description, const LoadContext& context);
 
-  /// Attaches every program that attaches to a hook; called once.
+  /// Attaches every program that attaches to a hook, but for those of a cgroup; called once.
   Result<> attach();
   /// Takes every program off its hook; attach() may be called again.
   void detach() { links_.clear(); }
+  /// Whether it has programs that count in a cgroup.
+  bool in_cgroup() const { return !in_cgroup_.empty(); }
+  /// Attaches those to the group (of version 2) and takes them off the one that they were in.
+  Result<> enter(const Dir& group);
 
   /// Adds what the probe has counted so far. `no_cgroup` is why the target has no cgroup of its own, empty if it has
   /// one: some metrics are only of that.
@@ -66,11 +76,17 @@ class Probe {
     std::vector<std::uint64_t> values;  ///< room for one element on every CPU
   };
   Probe(const Description& description, ObjectPtr object) : description_(&description), object_(std::move(object)) {}
+  Error refused(int code, const Messages& messages) const;
   Result<> sum(Source& source, std::uint32_t index, std::vector<std::uint64_t>& total) const;
 
   const Description* description_;
   ObjectPtr object_;
   std::vector<LinkPtr> links_;
+  std::vector<const bpf_program*> in_cgroup_;
+  std::vector<LinkPtr> cgroup_links_;
+  std::pair<dev_t, ino_t> group_{};  ///< where they are
+  std::optional<RemoteMap> remotes_;
+  std::map<const ProbeMetric*, std::string> unknown_;  ///< what this kernel does not tell, and why
   std::set<const bpf_program*> optional_;  ///< those whose tracepoint may be missing
   std::vector<int> programs_;              ///< those that attach to a hook
   std::vector<Source> sources_;

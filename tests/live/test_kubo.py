@@ -135,6 +135,33 @@ def test_quic_is_seen_as_udp(agent, two_nodes):
     assert page.value("boxo_resource_cpu_seconds_total", mode="user") > 0
 
 
+def test_quic_by_remote_as_the_node_counts_it(agent, node):
+    """QUIC's headers, acknowledgements and what is sent again come on top of what the node counts."""
+    source, sink = node("source", "quic"), node("sink", "quic")
+    a = agent("--pid", sink.pid, "--no-probe", "tcp")
+    info = a.page().all("boxo_agent_probe_info", probe="udp")[0].labels["reason"]
+    if info != "attached":
+        pytest.skip(info)
+
+    def counted(page):
+        return [page.sum("boxo_network_remote_bytes_total", protocol="quic", direction=way) or 0 for way in ("received", "sent")]
+
+    sink.connect(source)
+    before = counted(a.next_page())
+    kubo_before = sink.bandwidth()
+    move(source, sink, PAYLOAD)
+    kubo = [now - then for now, then in zip(sink.bandwidth(), kubo_before)]
+    page = a.next_page()
+    received, sent = (now - then for now, then in zip(counted(page), before))
+    print(f"kubo in, out {kubo}; QUIC received, sent {received, sent}")
+    assert kubo[0] <= received <= 1.1 * kubo[0], f"received {received}, kubo counts {kubo[0]}"
+    assert kubo[1] <= sent <= 0.1 * received, f"sent {sent}, kubo counts {kubo[1]}"
+    # All of it with one remote, and next to nothing else in UDP.
+    quic = page.value("boxo_network_remote_bytes_total", remote="127.0.0.1", protocol="quic", direction="received")
+    udp = page.value("boxo_network_udp_bytes_total", direction="received")
+    assert quic == page.value("boxo_network_quic_bytes_total", direction="received") >= 0.999 * udp
+
+
 def test_disk_usage_is_of_the_repository(agent, two_nodes):
     """Found by the node's own IPFS_PATH, without being told."""
     _, sink = two_nodes()

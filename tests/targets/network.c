@@ -6,6 +6,7 @@
 //   quic ADDRESS PORT SIZE VERSION a datagram with a long header of that QUIC version (hexadecimal)
 //   first ADDRESS PORT SIZE BYTE   a datagram whose first byte is BYTE (hexadecimal), the others zeros
 //   gro                            lets the kernel hand over several datagrams as one (UDP_GRO)
+//   deaf                           a socket filter that takes nothing in
 //   receive COUNT                  waits for COUNT datagrams (recvmmsg); the bytes received
 //   shut                           closes the UDP socket
 //   listen ADDRESS PORT            listens for TCP with SO_REUSEPORT; the port
@@ -17,6 +18,7 @@
 //   read SIZE                      SIZE bytes from every connection
 //   reset                          closes every connection with a reset; how many
 #include <arpa/inet.h>
+#include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -163,6 +165,11 @@ static long run(const char* verb, const char* address, const char* port, const c
   if (!strcmp(verb, "gro")) {
     const int on = 1;
     return setsockopt(datagrams, SOL_UDP, UDP_GRO, &on, sizeof on);
+  }
+  if (!strcmp(verb, "deaf")) {
+    struct sock_filter nothing = {.code = BPF_RET | BPF_K, .k = 0};
+    const struct sock_fprog filter = {.len = 1, .filter = &nothing};
+    return setsockopt(datagrams, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
   }
   if (!strcmp(verb, "receive")) return receive(atol(address));
   if (!strcmp(verb, "listen") || !strcmp(verb, "multipath")) {

@@ -195,6 +195,25 @@ TEST_CASE("a description that does not fit is refused") {
   CHECK_FALSE(describe_metric(raw));
 }
 
+TEST_CASE("a metric by remote address says so, and chooses among the values that a remote has") {
+  metric raw{};
+  std::strcpy(raw.name, "boxo_x");
+  raw.kind = METRIC_REMOTES;
+  std::strcpy(raw.labels, "remote,direction");
+  std::strcpy(raw.values, "*;sent,received");
+  raw.first = REMOTE_VALUES - 2;
+  auto good = describe_metric(raw);
+  REQUIRE(good);
+  REQUIRE(good->rows.size() == 2);
+  CHECK(good->rows[1][0].value == "received");
+  CHECK(good->exported.labels == "remote,direction");
+  raw.first = REMOTE_VALUES - 1;
+  CHECK_FALSE(describe_metric(raw));
+  raw.first = 0;
+  std::strcpy(raw.values, "a,b;sent,received");
+  CHECK_FALSE(describe_metric(raw));
+}
+
 TEST_CASE("sleeps and yields of the target are counted exactly, and nobody else's") {
   if (!can_load()) return;
   Kernel kernel;

@@ -14,7 +14,7 @@ VERSION = tuple(int(x) for x in re.findall(r"\d+", platform.release())[:2])
 PROC = ["boxo_resource_cpu_seconds_total", "boxo_resource_memory_bytes", "boxo_resource_threads"]
 
 # Probes that need more than 5.10, and why. A probe that is not here must work on every kernel of the matrix.
-SINCE = {}
+SINCE = {"udp": (5, 11)}  # socket storage for tracing programs
 
 NO_BTF = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh"]
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]

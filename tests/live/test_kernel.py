@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The eBPF probes against targets whose numbers are known, through the real program."""
 import os
+import pathlib
 import re
 import socket
 import subprocess
@@ -171,6 +172,76 @@ def test_a_restarted_target_is_watched_without_loading_again(agent, target):
     wait_until("the target is back", lambda: a.value("boxo_agent_target_up") == 1)
     check_sleeps(a, again)
     assert offcpu(a.page(), reason="sleep") >= offcpu(before, reason="sleep") + 30
+    assert a.log().count("probe") == 0, a.log()
+
+
+def hierarchies():
+    """Directories of hierarchies, by version: a hybrid machine has both."""
+    top = pathlib.Path("/sys/fs/cgroup")
+    if (top / "cgroup.procs").exists():
+        return {"v2": top}
+    return {version: path for version, path in (("v1", top / "memory"), ("v2", top / "unified")) if path.is_dir()}
+
+
+@pytest.fixture(params=["v1", "v2"])
+def cgroup(request):
+    where = hierarchies().get(request.param)
+    if where is None:
+        pytest.skip(f"no cgroup hierarchy of this version: {request.param}")
+    path = where / f"boxo-kernel-{os.getpid()}"
+    path.mkdir()
+    (path / "below").mkdir()
+    yield path
+
+    def removed():
+        try:
+            for group in (path / "below", path):
+                if group.is_dir():
+                    group.rmdir()
+            return True
+        except OSError:
+            return False
+    wait_until("the cgroup is empty", removed)
+
+
+def test_the_processes_of_a_cgroup(cgroup, agent, target):
+    first, second, outside = (target("kernel_work", f"/var/tmp/boxo-kw-{x}") for x in "klm")
+    (cgroup / "cgroup.procs").write_text(str(first.pid))
+    (cgroup / "below/cgroup.procs").write_text(str(second.pid))
+    a = agent("--cgroup", cgroup)
+
+    def told(*commands):
+        """What is counted while these are done, each of them by the program before it."""
+        before = a.next_page()
+        for t, command in commands:
+            done(t.tell(command))
+        after = a.next_page()
+        made = "boxo_resource_threads_created_total"
+        return offcpu(after, reason="sleep") - offcpu(before, reason="sleep"), after.value(made) - before.value(made)
+
+    sleeps, threads = told((first, "sleep 20"), (second, "child sleep 20"), (outside, "sleep 40"), (first, "threads 3"),
+                           (second, "threads 4"), (outside, "threads 5"))
+    assert nearly(sleeps, 40) and threads == 7
+    # One ends and another takes its place; the probes stay loaded.
+    first.popen.kill()
+    first.popen.wait()
+    again = target("kernel_work", "/var/tmp/boxo-kw-k")
+    (cgroup / "cgroup.procs").write_text(str(again.pid))
+    a.next_page(2)
+    sleeps, threads = told((again, "sleep 20"), (second, "sleep 20"), (outside, "sleep 40"), (again, "threads 3"))
+    assert nearly(sleeps, 40) and threads == 3
+    # All of them: the group is empty for a while.
+    for t in (again, second):
+        t.popen.kill()
+        t.popen.wait()
+    wait_until("nobody is there", lambda: a.value("boxo_agent_target_up") == 0)
+    counted = a.value("boxo_resource_threads_created_total")
+    back = target("kernel_work", "/var/tmp/boxo-kw-k")
+    (cgroup / "cgroup.procs").write_text(str(back.pid))
+    wait_until("somebody is there", lambda: a.value("boxo_agent_target_up") == 1)
+    sleeps, threads = told((back, "sleep 20"), (outside, "sleep 20"), (back, "threads 2"), (outside, "threads 2"))
+    assert nearly(sleeps, 20) and threads == 2
+    assert a.value("boxo_resource_threads_created_total") == counted + 2
     assert a.log().count("probe") == 0, a.log()
 
 

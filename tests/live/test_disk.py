@@ -328,3 +328,59 @@ def test_signals(agent, tmp_path):
             assert risen(before, after, "boxo_resource_signals_total") == 50
         finally:
             p.kill()
+
+
+# --- pressure -------------------------------------------------------------------------------------------------------
+
+def test_memory_pressure_by_the_limit(agent, target, memory_group):
+    g, t = memory_group(64 * MIB), target("memory")
+    enter(g, t)
+    a = agent("--no-bpf", "--pid", t.pid)
+    a.next_page(2)
+    for command, fill in (("anon 16", 0.25), ("anon 16", 0.5), ("anon 24", 0.875)):
+        t.tell(command)
+        used = int((g / ("memory.current" if V2 else "memory.usage_in_bytes")).read_text()) / (64 * MIB)
+        assert fill <= used <= fill + 0.1, "the truth"
+        # Others may make it wait for memory, but not all the time.
+        wait_until(f"{command} presses", lambda: fill <= a.value("boxo_resource_memory_pressure") <= used + 0.02)
+
+
+def test_disk_pressure_by_inodes(agent, target, tmp_path):
+    (tmp_path / "data").mkdir()
+    mount = f"mount -t tmpfs -o size=64m,nr_inodes=1000 none {tmp_path}/data && exec \"$@\""
+    t = target("switches", prefix=("unshare", "--mount", "sh", "-c", mount, "sh"))
+    a = agent("--no-bpf", "--pid", t.pid, "--data-dir", tmp_path / "data")
+    for made in (500, 400):
+        before = a.value("boxo_resource_disk_inodes_used")
+        for i in range(made):
+            pathlib.Path(f"/proc/{t.pid}/root{tmp_path}/data/{made}-{i}").touch()
+        wait_until("they are seen", lambda: a.value("boxo_resource_disk_inodes_used") == before + made)
+        page = a.next_page()
+        used = page.value("boxo_resource_disk_inodes_used") / 1000
+        assert page.value("boxo_resource_disk_usage_bytes") <= MIB, "hardly any bytes"
+        # Others may make the host wait for its disk, but not all the time.
+        wait_until("inodes press", lambda: a.value("boxo_resource_disk_pressure") == pytest.approx(used), 30)
+
+
+def test_disk_pressure_by_waiting(agent, target, tmp_path):
+    """Against the kernel's own total over the same time, while the target waits for the disk."""
+    if not pathlib.Path("/proc/pressure/io").exists():
+        pytest.skip("no pressure stall information here: boot with psi=1")
+
+    def stalled():
+        return int(pathlib.Path("/proc/pressure/io").read_text().split("total=")[1].split()[0]) / 1e6
+
+    (tmp_path / "data").mkdir()
+    mount = f"mount -t tmpfs -o size=64m none {tmp_path}/data && exec \"$@\""  # empty: no space that presses
+    t = target("disk", cwd=tmp_path, prefix=("unshare", "--mount", "sh", "-c", mount, "sh"))
+    a = agent("--no-bpf", "--pid", t.pid, "--data-dir", tmp_path / "data", interval="1s")
+    a.next_page(2)
+    t.popen.stdin.write("append 2000\n")
+    t.popen.stdin.flush()
+    first, began, seen = stalled(), time.monotonic(), []
+    for _ in range(4):
+        seen.append(a.next_page().value("boxo_resource_disk_pressure"))
+    mean = (stalled() - first) / (time.monotonic() - began)
+    t.read()
+    # The intervals that were seen are most of the time, not all of it.
+    assert max(seen) >= mean * 0.5 and min(seen) <= min(1, mean * 2 + 0.1), (seen, mean)

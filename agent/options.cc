@@ -290,7 +290,10 @@ Result<std::variant<Options, Printout>> parse_options(int argc, const char* cons
   } catch (const CLI::FileError& error) {
     return Error{"--config: " + one_line(error.what()), "give a file that exists and may be read"};
   } catch (const CLI::ConfigError& error) {
-    return Error{"--config: " + one_line(error.what()), "use the names of the command line, without the dashes"};
+    std::string what = one_line(error.what());
+    if (constexpr std::string_view kParser = "INI was not able to parse "; what.starts_with(kParser))
+      what = "not understood: " + what.substr(kParser.size());
+    return Error{"--config: " + what, "write TOML with the names of the command line, without the dashes"};
   } catch (const CLI::Error& error) {
     return Error{one_line(error.what()), "see boxo-agent --help"};
   }

@@ -196,16 +196,24 @@ kubo_version() { sed -nE 's,^(require)?[[:space:]]*github.com/ipfs/kubo (v[^ ]+)
 # need_kubo: sets `kubo` to the ipfs program, which it builds the first time, and `kubo_events` to the one with this
 # project's events built in, which it builds again when clients/go has changed.
 need_kubo() {
-  local version dir
+  local version dir sum
   version=$(kubo_version)
   [ -n "$version" ] || die 'clients/go/kubo/go.mod names no version of github.com/ipfs/kubo'
   dir=$root/.cache/kubo-$version
   kubo=$dir/ipfs
   kubo_events=$dir/events/ipfs
   [ -x "$kubo" ] || build_kubo "$kubo" github.com/ipfs/kubo/cmd/ipfs
-  if [ ! -x "$kubo_events" ] || [ -n "$(find "$root/clients/go" -newer "$kubo_events" -type f -print -quit)" ]; then
+  # By content: a checkout gives every file a new time.
+  sum=$(clients_sum)
+  if [ ! -x "$kubo_events" ] || [ "$sum" != "$(cat "$kubo_events.sum" 2>/dev/null)" ]; then
     build_kubo "$kubo_events" ./cmd/ipfs
+    echo "$sum" >"$kubo_events.sum"
   fi
+}
+
+# clients_sum: one sum over what programs are built from in clients/go.
+clients_sum() {
+  (cd "$root/clients/go" && find . -type f ! -name '*_test.go' ! -name '*.md' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
 }
 
 build_kubo() {  # PROGRAM PACKAGE

@@ -76,6 +76,14 @@ def test_exit_codes_and_paths_are_in_the_page():
     assert re.findall(r"^\.It (\d)", status, re.M) == ["0", "2", "3", "4"]
 
 
+def test_the_configuration_of_the_page_is_one(run_agent, tmp_path):
+    block = AGENT_8.read_text().split('comm = "ipfs"')[1].split(".Ed")[0]
+    path = tmp_path / "boxo-agent.toml"
+    path.write_text('comm = "ipfs"' + block)
+    status, _, err = run_agent("--config", path, "--list")
+    assert (status, err) == (0, "")
+
+
 def rows_of_list(text):
     """(name, labels, type, unit, source) of every row of --list."""
     rows = set()
@@ -103,3 +111,40 @@ def test_metrics_page_is_the_programs_list(run_agent):
     assert len(listed) > 50
     assert listed - written == set(), "not in docs/metrics.md (scripts/metrics-doc writes its tables)"
     assert written - listed == set(), "in docs/metrics.md, but not in this build"
+
+
+def labels_of_list(text):
+    """Name: its labels, of every row of --list."""
+    return {name: set(labels.split(",")) for name, labels, *_ in rows_of_list(text)}
+
+
+PROSE = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *PAGES) if p.name not in ("metrics.md", "kernels.md")]
+# A custom metric, as an example; and what stands for many names.
+EXAMPLES = re.compile(r"boxo_(myapp_\w*|NAME|agent_?|bitswap_|blockstore_|network_|resource_)$")
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda p: p.name)
+def test_every_metric_that_is_named_exists(run_agent, page):
+    listed = labels_of_list(run_agent("--list")[1])
+    named = set(re.findall(r"(?<![\w/.-])boxo_[a-zA-Z0-9_]+", page.read_text()))
+    base = {n: re.sub(r"_(bucket|sum|count)$", "", n) for n in named}
+    assert [n for n in sorted(named) if n not in listed and base[n] not in listed and not EXAMPLES.match(n)] == []
+
+
+def test_queries_are_promql_and_their_labels_exist(run_agent, tmp_path):
+    listed = labels_of_list(run_agent("--list")[1])
+    blocks = re.findall(r"^```promql\n(.*?)^```", (ROOT / "docs/troubleshooting.md").read_text(), re.M | re.S)
+    queries = [line for block in blocks for line in block.splitlines()]
+    assert len(queries) > 30
+    rules = [f"  - record: q{n}\n    expr: '{query}'\n" for n, query in enumerate(queries)]
+    path = tmp_path / "rules.yml"
+    path.write_text("groups:\n- name: docs\n  rules:\n" + "".join(rules))
+    r = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout + r.stderr
+    for query in queries:
+        names = [re.sub(r"_(bucket|sum|count)$", "", n) for n in re.findall(r"boxo_\w+", query)]
+        known = set().union(*(listed[n] for n in names)) | {"instance", "le"}
+        used = set(re.findall(r"(\w+)\s*(?:=|!=|=~|!~)\s*\"", query))
+        for group in re.findall(r"(?:by|without|ignoring) \(([^)]*)\)", query):
+            used |= {label.strip() for label in group.split(",")}
+        assert used <= known, query

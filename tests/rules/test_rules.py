@@ -189,16 +189,21 @@ def test_nothing_is_forgotten():
     report(wrong)
 
 
-@pytest.mark.parametrize("what, variable, folders, page", [
-    ("probe", "probe_names", ["bpf"], "docs/probes.md"),
-    ("collector", "collector_names", [f"collectors/{r}" for r in ROOMS], "docs/collectors.md"),
+def collectors():
+    """The names of all collectors, as their constants say them."""
+    found = (re.findall(r"const CollectorInfo \w+_collector(?: = )?\{\s*\"(\w+)\"", FILES[x].read_text())
+             for x in sources(".cc", under="collectors/"))
+    return {name for names in found for name in names}
+
+
+@pytest.mark.parametrize("what, names, page", [
+    ("probe", listed("bpf/meson.build", "probe_names"), "docs/probes.md"),
+    ("collector", collectors(), "docs/collectors.md"),
 ])
-def test_documented(what, variable, folders, page):
-    names = set().union(*(listed(f"{f}/meson.build", variable) for f in folders))
-    if page not in FILES:
-        pytest.skip(f"no {page}")
+def test_documented(what, names, page):
+    assert len(names) > 5
     text = FILES[page].read_text()
-    report([f"{what} {name} is not in {page}" for name in sorted(names) if f"`{name}`" not in text])
+    report([f"{what} {name} is not in {page}" for name in sorted(names) if f"| `{name}` |" not in text])
 
 
 def test_no_static_initialisers():

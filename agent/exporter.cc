@@ -11,6 +11,8 @@
 #include <mutex>
 #include <string_view>
 
+#include "collectors/events/line.h"
+
 namespace boxo {
 
 namespace {
@@ -35,11 +37,17 @@ std::string escaped_help(std::string_view text) {
   return out;
 }
 
+/// One byte that is no UTF-8, out of a path or of the command line, and Prometheus refuses the whole page.
+std::string as_utf8(const std::string& text) {
+  const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+  return ascii ? text : events::label_value(text);
+}
+
 void add_labels(prometheus::ClientMetric& metric, const Labels& labels) {
   for (const Label& label : labels) {
     const bool there = std::any_of(metric.label.begin(), metric.label.end(),
                                    [&](const auto& other) { return other.name == label.name; });
-    if (!there) metric.label.push_back({label.name, label.value});
+    if (!there) metric.label.push_back({label.name, as_utf8(label.value)});
   }
 }
 

@@ -169,6 +169,17 @@ TEST_CASE("exporter: cumulative buckets, escaped text, constant labels that do n
   CHECK(has_line(page, "# HELP boxo_test_total Things\\nand \\\\ more."));
 }
 
+TEST_CASE("exporter: what is not UTF-8 spoils no page") {
+  Fixture f;
+  f.add("x", [](Snapshot& out) -> Result<> {
+    out.add(kCount, 1, {{"kind", "gr\u00fc\xdf\xff"}});
+    return {};
+  });
+  f.monitor->collect_metrics();
+  const std::string page = f.page({{"node", "\xc0\xaf"}});
+  CHECK(has_line(page, "boxo_test_total{kind=\"gr\u00fc\\\\xdf\\\\xff\",node=\"\\\\xc0\\\\xaf\"} 1"));
+}
+
 TEST_CASE("exporter: no page before the first collection, the same one until the next") {
   Fixture f;
   f.add("x", [](Snapshot&) -> Result<> { return {}; });

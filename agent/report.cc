@@ -7,6 +7,7 @@
 
 #include "collectors/catalogue.h"
 #include "collectors/contract.h"
+#include "collectors/events/line.h"
 
 namespace boxo {
 
@@ -33,7 +34,7 @@ std::string aligned(const std::vector<Row>& rows) {
   return text;
 }
 
-std::string or_dash(std::string_view text) { return text.empty() ? "-" : std::string(text); }
+std::string or_dash(std::string_view text) { return text.empty() ? "-" : events::label_value(text); }
 
 }  // namespace
 
@@ -67,7 +68,8 @@ std::string list_of_metrics() {
 
 std::string table_of_checks(PerformanceMonitor& monitor, const Target& target) {
   std::vector<Row> rows{{"WHAT", "WORKS", "DETAIL"}};
-  rows.push_back({"target", target.up() ? "yes" : "no", target.describe()});
+  // The name of a process may hold line breaks, and what a terminal obeys.
+  rows.push_back({"target", target.up() ? "yes" : "no", events::label_value(target.describe())});
   const auto& statuses = monitor.statuses();
   for (std::size_t i = 0; i < statuses.size(); ++i) {
     rows.push_back({statuses[i].name, statuses[i].success ? "yes" : "no", or_dash(statuses[i].error)});

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -139,6 +140,17 @@ def test_once_without_a_target_says_so(run_agent, short_tmp):
     status, out, err = run_agent("--once", "--interval", "100ms", "--comm", "no-such-name", "--events", short_tmp / "e")
     assert status == 0 and "nothing to watch: no process named no-such-name yet" in err
     assert Page(out).value("boxo_agent_target_up") == 0
+
+
+def test_a_name_with_line_breaks_is_one_row_of_the_check(run_agent, short_tmp):
+    child = subprocess.Popen([sys.executable, "-c", "import ctypes, time; ctypes.CDLL(None).prctl(15, b'a\\nb\\x1b[31mc');"
+                                                    "print(flush=True); time.sleep(60)"], stdout=subprocess.PIPE)
+    with child:
+        child.stdout.readline()
+        _, out, _ = run_agent("--check", "--no-bpf", "--interval", "100ms", "--events", short_tmp / "e", "--pid", child.pid)
+        child.kill()
+    assert f"pid {child.pid} (a\\x0ab\\x1b[31mc)" in out.splitlines()[1]
+    assert "\x1b" not in out
 
 
 def test_sigterm_ends_it_within_two_seconds_with_status_0(agent):

@@ -46,9 +46,10 @@ std::string option_of(const TargetSpec& spec) {
   return {};
 }
 
-void print(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+/// To standard output: the exit code.
+int print(const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  return written ? kDone : fail(kCannotOpen, errno_error("standard output", "give it a place that can be written"));
 }
 
 KnownNames known_names() {
@@ -136,14 +137,11 @@ class Agent {
       if (auto released = child_->release(); !released) return fail(kBadCommandLine, command_error(released.error()));
     if (options_.once) wait_one_interval();
     monitor_->collect_metrics();
-    if (options_.check) {
-      print(table_of_checks(*monitor_, *target_));
-    } else {
-      if (!target_->up()) log_warn("nothing to watch: " + target_->describe());
-      print(*Exporter(*monitor_, options_.labels).page());
-    }
+    if (!options_.check && !target_->up()) log_warn("nothing to watch: " + target_->describe());
+    const int status = print(options_.check ? table_of_checks(*monitor_, *target_)
+                                            : *Exporter(*monitor_, options_.labels).page());
     if (child_) end_command();
-    return kDone;
+    return status;
   }
 
   /// The command was for this one look: asked to end, then made to.
@@ -226,16 +224,10 @@ class Agent {
 int run(int argc, const char* const* argv) {
   auto parsed = parse_options(argc, argv, known_names());
   if (!parsed) return fail(kBadCommandLine, parsed.error());
-  if (const auto* printout = std::get_if<Printout>(&*parsed)) {
-    print(printout->text);
-    return kDone;
-  }
+  if (const auto* printout = std::get_if<Printout>(&*parsed)) return print(printout->text);
   Options options = std::get<Options>(std::move(*parsed));
   set_log_level(options.log_level);
-  if (options.list) {
-    print(list_of_metrics());
-    return kDone;
-  }
+  if (options.list) return print(list_of_metrics());
   return Agent(std::move(options)).run();
 }
 

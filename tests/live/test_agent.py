@@ -153,6 +153,15 @@ def test_a_name_with_line_breaks_is_one_row_of_the_check(run_agent, short_tmp):
     assert "\x1b" not in out
 
 
+@pytest.mark.parametrize("args", [["--list"], ["--once", "--no-bpf", "--interval", "100ms", "--pid", "self"]])
+def test_output_that_cannot_be_written_is_a_failure(short_tmp, args):
+    args = [str(os.getpid()) if arg == "self" else arg for arg in args]
+    with open("/dev/full", "w") as full:
+        r = subprocess.run([AGENT, "--events", short_tmp / "e", *args], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert r.returncode == 3
+    assert "standard output: No space left on device" in r.stderr.splitlines()[-1]
+
+
 def test_sigterm_ends_it_within_two_seconds_with_status_0(agent):
     for number in (signal.SIGTERM, signal.SIGINT):
         a = agent("--pid", os.getpid())

@@ -77,7 +77,11 @@ void Child::signal(int number) const {
 
 std::optional<int> Child::ended() {
   int status = 0;
-  if (!status_ && ::waitpid(pid_, &status, WNOHANG) == pid_) status_ = shell_status(status);
+  // As the init of a container the agent is also the parent of those whose own has ended.
+  while (const pid_t pid = ::waitpid(-1, &status, WNOHANG)) {
+    if (pid < 0) break;
+    if (pid == pid_) status_ = shell_status(status);
+  }
   return status_;
 }
 

@@ -30,6 +30,7 @@ class Child {
   Result<> release();
   void signal(int number) const;
   /// Its exit status as a shell gives it (128 + signal number if one ended it); nothing while it runs.
+  /// Takes note of the end of every child: the agent has no other of its own.
   std::optional<int> ended();
   /// Waits until it has ended.
   int wait();

@@ -162,6 +162,13 @@ def test_output_that_cannot_be_written_is_a_failure(short_tmp, args):
     assert "standard output: No space left on device" in r.stderr.splitlines()[-1]
 
 
+def test_as_the_init_of_a_container_it_leaves_no_zombies(agent):
+    a = agent("--no-bpf", "--", "sh", "-c", "for i in 1 2 3; do (sleep 0.1 &); done; sleep 1;"
+                                            "for i in $(seq 100); do ps -A -o stat | grep -q ^Z || exit 7; sleep 0.1; done",
+              prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
+    assert a.popen.wait(60) == 7, "the zombies stayed"
+
+
 def test_sigterm_ends_it_within_two_seconds_with_status_0(agent):
     for number in (signal.SIGTERM, signal.SIGINT):
         a = agent("--pid", os.getpid())

@@ -32,7 +32,11 @@ $b mount -t tracefs tracefs sys/kernel/tracing
 $b mount -t securityfs securityfs sys/kernel/security
 $b mount -t bpf bpf sys/fs/bpf
 $b ip link set lo up
-[ -b dev/vda ] && { $b mkdir -p scratch; $b mount -t ext4 dev/vda scratch || fail "no scratch disk"; }
+# A disk, where the tests want one: an overlay's and a tmpfs' files are on none.
+$b mkdir -p scratch
+$b mount -t ext4 dev/vda scratch || fail "no scratch disk"
+$b mkdir -m 1777 scratch/var-tmp
+$b mount --bind scratch/var-tmp var/tmp
 
 # Moved, and not only changed into: entering a mount namespace begins at its root. What the kernel calls (modprobe) and
 # this script still see the first file system.

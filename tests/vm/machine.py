@@ -5,7 +5,6 @@ import pathlib
 import selectors
 import shutil
 import subprocess
-import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -61,8 +60,10 @@ def run(kernel, busybox, job, *, out, timeout, hot=b"", cmdline="", memory="1536
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     (out / "job").write_text(job)
-    with tempfile.TemporaryDirectory(prefix="boxo-vm") as t:
-        tmp = pathlib.Path(t)
+    tmp = out.with_name(f".{out.name}")  # a runner that is killed leaves it behind, until the next one
+    shutil.rmtree(tmp, ignore_errors=True)
+    tmp.mkdir()
+    try:
         (tmp / "initramfs").write_bytes(initramfs(kernel, busybox) + hot)
         with open(tmp / "disk", "wb") as f:
             f.truncate(1 << 30)
@@ -70,7 +71,9 @@ def run(kernel, busybox, job, *, out, timeout, hot=b"", cmdline="", memory="1536
         share = "local,security_model=none,multidevs=remap"
         # One host thread for all virtual CPUs: less work in all, and QEMU's other mode sometimes lets a CPU run into a
         # breakpoint of the kernel's code patching that is no longer there.
-        argv = ["qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", str(cpus), "-m", memory,
+        # It ends with its runner, however that ends.
+        argv = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", "5",
+                "qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", str(cpus), "-m", memory,
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-net", "none",
                 "-kernel", kernel.image, "-initrd", tmp / "initramfs", "-append", f"{CMDLINE} {cmdline}",
                 "-virtfs", f"{share},path=/,mount_tag=host,readonly=on", "-virtfs", f"{share},path={out},mount_tag=out",
@@ -78,7 +81,7 @@ def run(kernel, busybox, job, *, out, timeout, hot=b"", cmdline="", memory="1536
                 "-serial", f"file:{out}/console", "-serial", "stdio"]
         start = time.monotonic()
         qemu = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, preexec_fn=lambda: os.nice(5))
+                                stderr=subprocess.STDOUT)
         try:
             result.text = _follow(qemu, start + timeout, line)
             if qemu.poll() is None:
@@ -88,6 +91,8 @@ def run(kernel, busybox, job, *, out, timeout, hot=b"", cmdline="", memory="1536
             qemu.wait()
             qemu.stdout.close()
         result.seconds = time.monotonic() - start
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
     result.console = (out / "console").read_text(errors="replace") if (out / "console").exists() else ""
     if (out / "status").exists():
         result.status = int((out / "status").read_text() or -1)

@@ -295,7 +295,7 @@ def suite_fuzz(_args):
 
 
 def suite_vm(_args):
-    return [*build("build"), Step("vm", [PYTHON, "tests/vm/run", "--ci"], plain, timeout=2400)]
+    return [*build("build"), Step("vm", [PYTHON, "tests/vm/run", "--quick"], plain, timeout=2400)]
 
 
 SUITES = {

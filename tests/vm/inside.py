@@ -132,17 +132,34 @@ NO_BTF = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
 
 
-class Quick:
-    """Leaves out, where a whole matrix has minutes and not an hour: the same test for a child and in a pid namespace, but
-    for what the kernel's side decides; and what takes thousands of processes."""
+# Of these files the tests that hang on the kernel: its accounts of a process, cgroups, namespaces, what it lets be done.
+NEAR = {
+    "test_host.py": {
+        "test_context_switches", "test_cpu_of_the_process_and_of_its_children", "test_memory_by_kind", "test_disk_bytes",
+        "test_sockets_and_bytes", "test_retransmits_and_loss", "test_udp_drops", "test_sockets_in_another_network_namespace",
+        "test_another_network_namespace_without_the_privilege_to_enter_it", "test_cgroup_memory_and_cpu_limits",
+        "test_out_of_memory_kills", "test_a_cgroup_sums_its_processes", "test_cpu_time_of_a_cgroup",
+        "test_pressure_of_a_cgroup_and_of_the_host", "test_what_another_user_may_not_read_is_absent_with_the_mend",
+    },
+    "test_target.py": {
+        "test_a_cgroup_with_all_that_is_in_it", "test_a_container_by_the_first_digits_of_its_id",
+        "test_the_target_in_a_pid_namespace_below", "test_the_limit_is_the_targets_though_the_agent_sees_only_its_own_group",
+    },
+    "test_bad_circumstances.py": {
+        "test_without_tracefs", "test_without_btf", "test_with_a_read_only_sys", "test_a_program_that_the_verifier_refuses",
+        "test_in_32_mib",
+    },
+}
 
-    SLOW = {"test_a_thousand_short_children", "test_pressure_of_a_cgroup_and_of_the_host"}
+
+class Quick:
+    """Of the files of NEAR only those tests, and each once: not also for a child and in a pid namespace."""
 
     def pytest_collection_modifyitems(self, config, items):
         def wanted(item):
             case = getattr(item, "callspec", None)
-            same = item.path.name == "test_host.py" and case and {"child", "namespace"} & set(case.id.split("-"))
-            return not same and getattr(item, "originalname", item.name) not in self.SLOW
+            again = item.path.name == "test_host.py" and case and {"child", "namespace"} & set(case.id.split("-"))
+            return not again and getattr(item, "originalname", item.name) in NEAR.get(item.path.name, [item.originalname])
         config.hook.pytest_deselected(items=[i for i in items if not wanted(i)])
         items[:] = [i for i in items if wanted(i)]
 
@@ -161,7 +178,7 @@ def main(out, cgroup, *arguments):
     os.chdir(ROOT)
 
     def test(name, *more):
-        return int(pytest.main(["-p", "no:cacheprovider", "-q", "--color=no", f"--junitxml={out}/{name}.xml", *more],
+        return int(pytest.main(["-p", "no:cacheprovider", "-v", "--color=no", f"--junitxml={out}/{name}.xml", *more],
                                [Quick()] if "--quick" in flags else []))
 
     status = test("junit", *arguments)

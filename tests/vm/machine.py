@@ -72,8 +72,7 @@ def run(kernel, busybox, job, *, out, timeout, hot=b"", cmdline="", memory="1536
         # One host thread for all virtual CPUs: less work in all, and QEMU's other mode sometimes lets a CPU run into a
         # breakpoint of the kernel's code patching that is no longer there.
         # It ends with its runner, however that ends.
-        argv = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", "5",
-                "qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", str(cpus), "-m", memory,
+        argv = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", str(cpus), "-m", memory,
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-net", "none",
                 "-kernel", kernel.image, "-initrd", tmp / "initramfs", "-append", f"{CMDLINE} {cmdline}",
                 "-virtfs", f"{share},path=/,mount_tag=host,readonly=on", "-virtfs", f"{share},path={out},mount_tag=out",

@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""What must hold on every kernel: each probe is there or has its reason, and under bad circumstances the agent still tells
-all that /proc and the cgroups allow."""
+"""What must hold on every kernel: each probe works there or has its reason, and without privileges the agent still tells all
+that /proc allows."""
 import os
 import platform
 import re
 import subprocess
 
-import pytest
 from conftest import AGENT, Page
 
-IN_VM = os.environ.get("BOXO_VM") == "1"
 VERSION = tuple(int(x) for x in re.findall(r"\d+", platform.release())[:2])
 PROC = ["boxo_resource_cpu_seconds_total", "boxo_resource_memory_bytes", "boxo_resource_threads"]
 
 # Probes that need more than 5.10, and why. A probe that is not here must work on every kernel of the matrix.
 SINCE = {"udp": (5, 11)}  # socket storage for tracing programs
 
-NO_BTF = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh"]
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
 
 
@@ -44,16 +41,6 @@ def test_every_probe_works_or_says_why(check):
     assert not wrong, wrong
 
 
-def test_without_btf():
-    page = once(NO_BTF, "--pid", os.getpid())
-    for name in PROC:
-        assert page.all(name), name
-    probes = page.all("boxo_agent_probe_up")
-    assert probes and all(p.value == 0 for p in probes)
-    reasons = {s.labels["reason"] for s in page.all("boxo_agent_probe_info") if not requested(s.labels["reason"])}
-    assert reasons and all("CONFIG_DEBUG_INFO_BTF" in r for r in reasons), reasons
-
-
 def test_without_privileges():
     """As a stranger to a target that is root's."""
     page = once(NOBODY, "--pid", os.getpid())
@@ -63,16 +50,3 @@ def test_without_privileges():
     assert probes and all(p.value == 0 for p in probes)
     reasons = {s.labels["reason"] for s in page.all("boxo_agent_probe_info") if not requested(s.labels["reason"])}
     assert reasons and all("CAP_BPF" in r for r in reasons), reasons
-
-
-def test_read_only_sys():
-    page = once(["unshare", "--mount", "sh", "-c", 'mount -o remount,ro,bind /sys && exec "$@"', "sh"], "--pid", os.getpid())
-    assert page.all("boxo_resource_cpu_seconds_total")
-
-
-@pytest.mark.skipif(not IN_VM, reason="tracefs stays as it is on a machine that somebody goes on using")
-def test_without_tracefs():
-    """tp_btf does without; what needs tracefs says so."""
-    r = run(["unshare", "--mount", "sh", "-c", 'umount -l /sys/kernel/tracing; exec "$@"', "sh"], "--check", "--pid", os.getpid())
-    assert r.returncode == 0, r.stderr
-    assert re.search(r"^  sched +yes", r.stdout, re.M), r.stdout

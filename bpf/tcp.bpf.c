@@ -74,6 +74,14 @@ struct {
 	__type(value, struct connection);
 } sockets_by_address SEC(".maps");
 
+/* There, what was closed last: a socket is closed before its reset is sent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, u64);
+	__type(value, u8);
+} closed_by_address SEC(".maps");
+
 static __always_inline struct connection *connection_of(struct sock *sk)
 {
 	u64 key = (u64)sk;
@@ -100,9 +108,28 @@ static __always_inline void remember_socket(struct sock *sk, u64 syn_at)
 static __always_inline void forget_socket(struct sock *sk)
 {
 	u64 key = (u64)sk;
+	u8 yes = 1;
 
-	if (!socket_storage()) /* which ends with its socket */
-		bpf_map_delete_elem(&sockets_by_address, &key);
+	if (socket_storage()) /* which ends with its socket */
+		return;
+	bpf_map_delete_elem(&sockets_by_address, &key);
+	bpf_map_update_elem(&closed_by_address, &key, &yes, BPF_ANY);
+}
+
+/* A socket begins that may lie where another one was. */
+static __always_inline void begins(struct sock *sk)
+{
+	u64 key = (u64)sk;
+
+	if (!socket_storage())
+		bpf_map_delete_elem(&closed_by_address, &key);
+}
+
+static __always_inline bool closed_lately(struct sock *sk)
+{
+	u64 key = (u64)sk;
+
+	return !socket_storage() && bpf_map_lookup_elem(&closed_by_address, &key);
 }
 
 static __always_inline u32 result_of(const struct sock *sk)
@@ -172,6 +199,8 @@ int TIMED_PROG(on_state, struct sock *sk, int from, int to)
 
 	if (!w || sk->sk_type != SOCK_STREAM)
 		return 0;
+	if (to == TCP_SYN_SENT || to == TCP_LISTEN || to == TCP_SYN_RECV)
+		begins(sk);
 	if (to == TCP_SYN_SENT || to == TCP_LISTEN) { /* in connect() or listen(): the current task asks for it */
 		if (!is_member(w, bpf_get_current_pid_tgid() >> 32))
 			return 0;
@@ -211,7 +240,7 @@ int TIMED_PROG(on_retransmit, struct sock *sk, struct sk_buff *skb)
 
 static __always_inline int reset(struct sock *sk)
 {
-	if (sk && sk->__sk_common.skc_state != TCP_LISTEN && connection_of(sk))
+	if (sk && sk->__sk_common.skc_state != TCP_LISTEN && (connection_of(sk) || closed_lately(sk)))
 		count(&resets, 0, 1);
 	return 0;
 }

@@ -6,6 +6,7 @@
         a = agent("--pid", t.pid)
         assert a.value("boxo_resource_threads", state="sleeping") == 6
 """
+import functools
 import os
 import pathlib
 import re
@@ -23,6 +24,7 @@ BUILD = pathlib.Path(os.environ.get("BOXO_BUILD", ROOT / "build"))
 AGENT = BUILD / "agent" / "boxo-agent"
 TARGETS = BUILD / "tests" / "targets"
 CLOCK_TICK = os.sysconf("SC_CLK_TCK")
+KERNEL = tuple(int(x) for x in re.findall(r"\d+", os.uname().release)[:2])
 # Every allowance of time is multiplied by this: tests/vm/run sets it, for machines emulated in software.
 SLOW = float(os.environ.get("BOXO_SLOW", "1"))
 
@@ -49,13 +51,21 @@ class Page:
 
     def __init__(self, text):
         self.text = text
-        self.families = {f.name: f for f in text_string_to_metric_families(text)}
-        self.samples = [s for f in self.families.values() for s in f.samples]
+
+    @functools.cached_property
+    def families(self):
+        return {f.name: f for f in text_string_to_metric_families(self.text)}
+
+    @functools.cached_property
+    def samples(self):
+        return [s for f in self.families.values() for s in f.samples]
 
     def all(self, name, **labels):
         """The samples with this exact sample name whose labels include `labels`."""
-        return [s for s in self.samples
-                if s.name == name and all(s.labels.get(k) == str(v) for k, v in labels.items())]
+        # Reads these lines alone: a test asks hundreds of pages for one number each.
+        lines = [line for line in self.text.splitlines() if line.startswith((name + "{", name + " "))]
+        return [s for f in text_string_to_metric_families("\n".join(lines) + "\n") for s in f.samples
+                if all(s.labels.get(k) == str(v) for k, v in labels.items())]
 
     def value(self, name, **labels):
         """The one sample that fits; None if there is none; an error if there are several."""

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from conftest import CLOCK_TICK, wait_until
+from conftest import CLOCK_TICK, SLOW, wait_until
 
 MIB = 1 << 20
 INNER = ("unshare", "--fork", "--kill-child")
@@ -192,7 +192,7 @@ def memory(page):
 def test_memory_by_kind(watched):
     w = watched("memory")
     start = memory(w.page())
-    faults = w.tell("faults")[0]
+    faults = w.tell("faults")
     w.tell("anon 24")
     w.tell("shmem 8")
     w.tell("file 16")
@@ -206,8 +206,9 @@ def test_memory_by_kind(watched):
     assert now["rss"] == now["anon"] + now["file"] + now["shmem"]
     assert page.value("boxo_resource_memory_usage_bytes") == now["rss"]
     assert now["swap"] == 0
-    # At least one a page, but of a file the kernel maps several at once.
-    assert w.tell("faults")[0] - faults >= 32 * MIB // 4096
+    # At least one a page, but of a file the kernel maps several at once. Linux 5.9 to 5.19 call it a major fault when a page
+    # that is shared becomes dirty.
+    assert sum(w.tell("faults")) - sum(faults) >= 32 * MIB // 4096
     parent = sum(int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[7]) for pid in w.extra)
     counted = w.page().value("boxo_resource_page_faults_total", type="minor")
     assert counted == pytest.approx(w.tell("faults")[0] + parent, abs=20)
@@ -533,14 +534,20 @@ def test_cpu_time_of_a_cgroup(agent, target, group):
     (g / "cgroup.procs").write_text(str(t.pid))
     a = agent("--no-bpf", "--cgroup", g)
     t.tell("burn 200")
-    t.tell("reap 100 2")
+    answer = [int(x) for x in t.tell("reap 100 2").split()]
     page = a.next_page()  # nothing in the group runs any more
     if V2:
         usage = sum(fields(g / "cpu.stat")[f"{mode}_usec"] for mode in ("user", "system")) / 1e6
     else:
         usage = sum(int((g / f"cpuacct.usage_{mode}").read_text()) for mode in ("user", "sys")) / 1e9
     assert cpu(page) == pytest.approx(usage, abs=0.02)
-    assert usage == pytest.approx(0.4, abs=0.1)
+    # What it used before it came into the group is not there; what it and its children took to end is.
+    assert 0.39 <= usage <= used(answer) + 0.1 * SLOW
+
+
+def some(file):
+    """The microseconds that something waited, of a file of pressures."""
+    return int(file.read_text().split("total=")[1].split()[0])
 
 
 def test_pressure_of_a_cgroup_and_of_the_host(agent, target, group):
@@ -548,10 +555,11 @@ def test_pressure_of_a_cgroup_and_of_the_host(agent, target, group):
         pytest.skip("no pressure stall information here: boot with psi=1")
     t = target("threads", 0, 4)
     a = agent("--no-bpf", "--pid", t.pid)
+    before = some(pathlib.Path("/proc/pressure/cpu"))
     page = a.next_page(2)
     assert page.value("boxo_resource_pressure_info", scope="host") == 1
-    truth = int(pathlib.Path("/proc/pressure/cpu").read_text().split("total=")[1].split()[0]) / 1e6
-    assert page.value("boxo_resource_pressure_seconds_total", resource="cpu", kind="some") == pytest.approx(truth, abs=2)
+    told = page.value("boxo_resource_pressure_seconds_total", resource="cpu", kind="some")
+    assert before <= round(told * 1e6) <= some(pathlib.Path("/proc/pressure/cpu"))
     wait_until("four that spin press on fewer CPUs", lambda: a.value("boxo_resource_cpu_pressure") > 0.5)
     a.stop()
 
@@ -563,8 +571,8 @@ def test_pressure_of_a_cgroup_and_of_the_host(agent, target, group):
     page = a.next_page(3)
     assert page.value("boxo_resource_pressure_info", scope="cgroup") == 1
     assert page.value("boxo_resource_pressure_info", scope="host") is None
-    truth = int((g / "cpu.pressure").read_text().split("total=")[1].split()[0]) / 1e6
-    assert 0 < page.value("boxo_resource_pressure_seconds_total", resource="cpu", kind="some") <= truth
+    told = page.value("boxo_resource_pressure_seconds_total", resource="cpu", kind="some")
+    assert 0 < round(told * 1e6) <= some(g / "cpu.pressure")
     for name in ("cpu", "memory", "disk"):
         assert 0 <= page.value(f"boxo_resource_{name}_pressure") <= 1
 

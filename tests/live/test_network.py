@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import TARGETS, TargetProgram, wait_until
+from conftest import KERNEL, TARGETS, TargetProgram, wait_until
 
 CONNECTS = "boxo_network_tcp_connects_total"
 LATENCY = "boxo_network_tcp_connect_latency_seconds"
@@ -69,7 +69,8 @@ def test_two_share_a_port(agent, target, first):
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
     own = ask(t, "accept")
     assert 0 < own < 60, "both are given some"
-    assert accepted(a) == own
+    # Before 5.11 the probe goes by address and port: both are taken for the target (docs/probes.md).
+    assert accepted(a) == (own if KERNEL >= (5, 11) else 60)
     for s in [other, *clients]:
         s.close()
 

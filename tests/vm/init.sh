@@ -26,6 +26,8 @@ for d in proc sys dev out; do $b mount --move /$d /root/$d; done
 cd /root || fail "no root"
 $b mount -t tmpfs run run
 $b mkdir -p dev/pts dev/shm
+for n in 0:stdin 1:stdout 2:stderr; do $b ln -s "/proc/self/fd/${n%:*}" "dev/${n#*:}"; done
+$b ln -s /proc/self/fd dev/fd
 $b mount -t devpts devpts dev/pts
 $b mount -t tmpfs shm dev/shm
 $b mount -t tracefs tracefs sys/kernel/tracing

@@ -16,8 +16,7 @@ CACHE = ROOT / ".cache" / "kernels"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 MIRROR, SECURITY = "http://deb.debian.org/debian", "http://deb.debian.org/debian-security"
 
-# name: (suite, the mirror it lies on). Several of one version, because backports change behaviour without changing the
-# version: 5.10.240 for example asks for CAP_SYS_ADMIN where 5.10.223 asks for CAP_PERFMON.
+# name: (suite, the mirror it lies on). Several of one version, because backports change behaviour without changing it.
 KERNELS = {
     "5.10": ("bullseye-security", SECURITY),
     "5.10-release": ("bullseye", MIRROR),

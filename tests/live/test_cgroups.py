@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""What cgroups of version 1 and 2 tell of a target: limits, throttling, memory, CPU time, pressure."""
+import os
+import pathlib
+
+import pytest
+
+from conftest import SLOW, wait_until
+
+MIB = 1 << 20
+CGROUPS = pathlib.Path("/sys/fs/cgroup")
+V2 = (CGROUPS / "cgroup.controllers").exists()
+
+
+@pytest.fixture
+def group():
+    """group(controller) makes a cgroup with this controller in a hierarchy of either version ("unified": of version 2),
+    and removes it; returns its directory. With version 2 one cgroup serves all controllers."""
+    made = []
+
+    def make(controller):
+        root = CGROUPS if V2 else CGROUPS / controller
+        if not root.is_dir() or not os.access(root, os.W_OK):
+            pytest.skip(f"no {controller} hierarchy that can be written to")
+        if V2 and controller != "unified" and controller not in (CGROUPS / "cgroup.subtree_control").read_text().split():
+            pytest.skip(f"no {controller} controller for groups made here")
+        if V2 and made:
+            return made[0]
+        path = root / f"boxo-test-{os.getpid()}-{len(made)}"
+        path.mkdir()
+        made.append(path)
+        return path
+
+    yield make
+    for path in made:
+        def removed():
+            for pid in (path / "cgroup.procs").read_text().split():
+                (path.parent / "cgroup.procs").write_text(pid)
+            try:
+                path.rmdir()
+            except OSError:
+                return False
+            return True
+        wait_until(f"{path} can be removed", removed)
+
+
+def fields(file):
+    """The numbers behind the names in a file of a cgroup."""
+    return {key: int(value) for key, value in (line.split() for line in file.read_text().splitlines())}
+
+
+def test_cgroup_memory_and_cpu_limits(agent, target, group):
+    memory_group, cpu_group = group("memory"), group("cpu")
+    if V2:
+        (memory_group / "memory.max").write_text(str(256 * MIB))
+        (cpu_group / "cpu.max").write_text("20000 100000")
+    else:
+        if not (memory_group / "memory.limit_in_bytes").exists():
+            pytest.skip("no version 1 hierarchy with the memory controller here")
+        (memory_group / "memory.limit_in_bytes").write_text(str(256 * MIB))
+        (cpu_group / "cpu.cfs_quota_us").write_text("20000")
+    t = target("threads", 0, 1)
+    for g in {memory_group, cpu_group}:
+        (g / "cgroup.procs").write_text(str(t.pid))
+    a = agent("--no-bpf", "--pid", t.pid)
+    page = wait_until("it is throttled", lambda: (p := a.page()).value("boxo_resource_cpu_throttled_periods_total") and p)
+    assert page.value("boxo_resource_memory_limit_bytes") == 256 * MIB
+    assert page.value("boxo_resource_cpu_limit_cores") == pytest.approx(0.2)
+    assert page.value("boxo_resource_oom_kills_total") == 0
+    stat = fields(cpu_group / "cpu.stat")
+    assert 0 < page.value("boxo_resource_cpu_throttled_periods_total") <= stat["nr_throttled"]
+    throttled = page.value("boxo_resource_cpu_throttled_seconds_total")  # nanoseconds, to the precision of a double
+    assert 0 < round(throttled * 1e9) <= (stat["throttled_usec"] * 1000 if V2 else stat["throttled_time"])
+    # It wants a whole CPU and gets a fifth: every period is throttled.
+    wait_until("the limit presses", lambda: a.value("boxo_resource_cpu_pressure") > 0.5)
+    assert page.value("boxo_resource_cpu_usage_percent") < 40
+
+
+def test_out_of_memory_kills(agent, target, group):
+    g = group("memory")
+    if not V2 and (not (g / "memory.oom_control").exists() or "oom_kill " not in (g / "memory.oom_control").read_text()):
+        pytest.skip("this kernel does not count kills by version 1 cgroup")
+    t = target("memory")
+    (g / "cgroup.procs").write_text(str(t.pid))
+    a = agent("--no-bpf", "--cgroup", g)
+    assert a.next_page().value("boxo_resource_oom_kills_total") == 0
+    (g / ("memory.max" if V2 else "memory.limit_in_bytes")).write_text(str(16 * MIB))
+    assert t.tell("anon 64") == ""
+    wait_until("the kill is counted", lambda: a.value("boxo_resource_oom_kills_total") == 1)
+
+
+def test_a_cgroup_sums_its_processes(agent, target, group):
+    g = group("memory")
+    watched = [target("memory"), target("memory")]
+    outside = target("memory")
+    for t in watched:
+        (g / "cgroup.procs").write_text(str(t.pid))
+    a = agent("--no-bpf", "--cgroup", g)
+    before = a.next_page().value("boxo_resource_memory_bytes", type="anon")
+    for t in (*watched, outside):
+        t.tell("anon 20")
+    page = a.next_page()
+    assert page.value("boxo_resource_memory_bytes", type="anon") - before == pytest.approx(40 * MIB, abs=MIB)
+    assert page.value("boxo_resource_threads", state="sleeping") == 2
+    usage = int((g / ("memory.current" if V2 else "memory.usage_in_bytes")).read_text())
+    assert page.value("boxo_resource_memory_usage_bytes") == pytest.approx(usage, rel=0.1)
+    assert page.value("boxo_resource_memory_usage_bytes") >= 40 * MIB
+    # Both end: what they counted stays.
+    faults = page.value("boxo_resource_page_faults_total", type="minor")
+    for t in watched:
+        t.popen.kill()
+        t.popen.wait()
+    page = wait_until("they are gone", lambda: (p := a.page()).value("boxo_agent_target_up") == 0 and p)
+    assert page.value("boxo_resource_page_faults_total", type="minor") >= faults
+    assert page.value("boxo_resource_open_fds") is None
+
+
+def test_cpu_time_of_a_cgroup(agent, target, group):
+    g = group("cpu" if V2 else "cpuacct")
+    if not V2 and not (g / "cpuacct.usage_user").exists():
+        pytest.skip("no version 1 hierarchy with cpuacct here")
+    t = target("children")
+    (g / "cgroup.procs").write_text(str(t.pid))
+    a = agent("--no-bpf", "--cgroup", g)
+    t.tell("burn 200")
+    answer = [int(x) for x in t.tell("reap 100 2").split()]
+    page = a.next_page()  # nothing in the group runs any more
+    if V2:
+        usage = sum(fields(g / "cpu.stat")[f"{mode}_usec"] for mode in ("user", "system")) / 1e6
+    else:
+        usage = sum(int((g / f"cpuacct.usage_{mode}").read_text()) for mode in ("user", "sys")) / 1e9
+    assert page.sum("boxo_resource_cpu_seconds_total") == pytest.approx(usage, abs=0.02)
+    # What the children took to end comes on top; version 1 counts the two modes by ticks.
+    assert 0.3 <= usage <= sum(answer[:4]) / 1e6 + 0.1 * SLOW
+
+
+def some(file):
+    """The microseconds that something waited, of a file of pressures."""
+    return int(file.read_text().split("total=")[1].split()[0])
+
+
+def test_pressure_of_a_cgroup_and_of_the_host(agent, target, group):
+    if not pathlib.Path("/proc/pressure/cpu").exists():
+        pytest.skip("no pressure stall information here: boot with psi=1")
+    t = target("threads", 0, 4)
+    a = agent("--no-bpf", "--pid", t.pid)
+    before = some(pathlib.Path("/proc/pressure/cpu"))
+    page = a.next_page(2)
+    assert page.value("boxo_resource_pressure_info", scope="host") == 1
+    told = page.value("boxo_resource_pressure_seconds_total", resource="cpu", kind="some")
+    assert before <= round(told * 1e6) <= some(pathlib.Path("/proc/pressure/cpu"))
+    wait_until("four that spin press on fewer CPUs", lambda: a.value("boxo_resource_cpu_pressure") > 0.5)
+    a.stop()
+
+    g = group("unified")
+    if not (g / "cpu.pressure").exists():
+        pytest.skip("no version 2 hierarchy here")
+    (g / "cgroup.procs").write_text(str(t.pid))
+    a = agent("--no-bpf", "--pid", t.pid)
+    page = a.next_page(3)
+    assert page.value("boxo_resource_pressure_info", scope="cgroup") == 1
+    assert page.value("boxo_resource_pressure_info", scope="host") is None
+    told = page.value("boxo_resource_pressure_seconds_total", resource="cpu", kind="some")
+    assert 0 < round(told * 1e6) <= some(g / "cpu.pressure")
+    for name in ("cpu", "memory", "disk"):
+        assert 0 <= page.value(f"boxo_resource_{name}_pressure") <= 1

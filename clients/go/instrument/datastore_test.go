@@ -10,8 +10,20 @@ import (
 	"github.com/ipfs/boxo/blockstore"
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/keytransform"
 	dssync "github.com/ipfs/go-datastore/sync"
+	dstest "github.com/ipfs/go-datastore/test"
 )
+
+// The tests that go-datastore has for every datastore.
+func TestDatastoreIsOneStill(t *testing.T) {
+	for _, below := range []datastore.Key{datastore.NewKey("/"), blockstore.BlockPrefix} {
+		_, monitor := watched(t)
+		// Below the prefix of blocks every key is timed.
+		all := keytransform.Wrap(WrapDatastore(monitor, dssync.MutexWrap(datastore.NewMapDatastore())), keytransform.PrefixTransform{Prefix: below})
+		t.Run(below.String(), func(t *testing.T) { dstest.SubtestAll(t, all) })
+	}
+}
 
 // featured is a datastore with the optional methods.
 type featured struct {

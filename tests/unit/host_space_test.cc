@@ -80,7 +80,7 @@ TEST_CASE("space: absolute links mean what they mean to the target") {
 }
 
 TEST_CASE("space: the watch answers with the same, and again for another process") {
-  SpaceWatch watch("");
+  SpaceWatch watch("", std::chrono::seconds(30));  // the machine may be busy
   const Child child([] {});
   const Process self = process_of(::getpid());
   const Process other = process_of(child.pid());

@@ -168,7 +168,10 @@ Result<> Probe::enter(const Dir& group) {
   std::vector<LinkPtr> links;
   for (const bpf_program* program : in_cgroup_) {
     links.emplace_back(::bpf_program__attach_cgroup(program, group.fd()));
-    if (!links.back()) return refused(errno, messages);
+    const int code = errno;
+    if (!links.back() && code == EPERM && missing_for_cgroup().empty())
+      return Error{"not permitted: a program in this cgroup, or in one above it, admits no other", {}, code};
+    if (!links.back()) return refused(code, messages);
   }
   cgroup_links_ = std::move(links);
   group_ = {info.st_dev, info.st_ino};

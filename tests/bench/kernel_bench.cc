@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// What a context switch, a block read and a system call cost more with the probes: for the target, for everybody else,
+// What a context switch, a block read, a system call, a datagram and a connection cost more with the probes: for the target, for everybody else,
 // and with an empty program. Each round measures all cases one after the other; what counts is the difference to the
 // plain case of the same round. Needs root. Usage: kernel_bench [ROUNDS]
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,9 +19,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <filesystem>
 #include <functional>
 #include <optional>
 
+#include "collectors/cgroup.h"
 #include "collectors/kernel/membership.h"
 #include "collectors/kernel/probe.h"
 
@@ -120,6 +125,61 @@ double blocks() {
   return cost;
 }
 
+sockaddr_in loopback(in_port_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = port;
+  return address;
+}
+
+/// A socket that is bound to a port of the loopback, and where that is.
+std::pair<int, sockaddr_in> bound(int type) {
+  const int fd = ::socket(AF_INET, type, 0);
+  sockaddr_in address = loopback(0);
+  socklen_t size = sizeof(address);
+  if (fd < 0 || ::bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
+      ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0)
+    std::abort();
+  return {fd, address};
+}
+
+/// A datagram of 1,200 bytes sent over the loopback and received: the packet passes a cgroup twice.
+double datagrams() {
+  constexpr int kDatagrams = 60'000;
+  std::array<char, 1200> bytes{};
+  const auto [from, unused] = bound(SOCK_DGRAM);
+  const auto [to, address] = bound(SOCK_DGRAM);
+  const double before = cpu_seconds(RUSAGE_SELF);
+  for (int i = 0; i < kDatagrams; ++i)
+    if (::sendto(from, bytes.data(), bytes.size(), 0, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) < 0 ||
+        ::recv(to, bytes.data(), bytes.size(), 0) < 0)
+      std::abort();
+  const double cost = (cpu_seconds(RUSAGE_SELF) - before) * 1e9 / kDatagrams;
+  for (const int fd : {from, to}) ::close(fd);
+  return cost;
+}
+
+/// A TCP connection made, accepted and reset, so that no port stays taken.
+double connections() {
+  constexpr int kConnections = 5'000;
+  const auto [listener, address] = bound(SOCK_STREAM);
+  const linger at_once{1, 0};
+  if (::listen(listener, 16) != 0) std::abort();
+  const double before = cpu_seconds(RUSAGE_SELF);
+  for (int i = 0; i < kConnections; ++i) {
+    const int from = ::socket(AF_INET, SOCK_STREAM, 0);
+    if (::connect(from, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) std::abort();
+    const int to = ::accept(listener, nullptr, nullptr);
+    ::setsockopt(from, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    ::close(from);
+    ::close(to);
+  }
+  const double cost = (cpu_seconds(RUSAGE_SELF) - before) * 1e9 / kConnections;
+  ::close(listener);
+  return cost;
+}
+
 [[noreturn]] void die(const Error& error) {
   std::fprintf(stderr, "kernel_bench: %s\n", error.text().c_str());
   std::exit(1);
@@ -139,6 +199,7 @@ struct Case {
   const char* name;
   const char* probe;  ///< nullptr: none
   bool target;
+  bool elsewhere = false;  ///< a probe of a cgroup is in another one than who works
 };
 
 double median(std::vector<double> values) {
@@ -148,6 +209,12 @@ double median(std::vector<double> values) {
 
 class Bench {
  public:
+  ~Bench() {
+    if (!other_.empty()) ::rmdir(other_.c_str());
+  }
+  Bench(const Bench&) = delete;
+  Bench& operator=(const Bench&) = delete;
+
   Bench() : types_(must(KernelTypes::read())) {
     struct stat pidns {};
     ::stat("/proc/self/ns/pid", &pidns);
@@ -188,6 +255,7 @@ class Bench {
     if (which.probe != nullptr) {
       probe.emplace(must(Probe::load(named(which.probe), context_)));
       must(probe->attach());
+      if (probe->in_cgroup()) enter(*probe, which.elsewhere);
     }
     std::vector<Process> processes;
     if (which.target)
@@ -198,12 +266,24 @@ class Bench {
     return worker.run();
   }
 
+  void enter(Probe& probe, bool elsewhere) {
+    const auto own = must(Cgroups::find("/sys/fs/cgroup")).view_of("", must(Dir::open("/proc/self")));
+    if (!own) die(own.error());
+    const std::string path = "/proc/self/fd/" + std::to_string(own->group().fd());
+    if (!elsewhere) return must(probe.enter(own->group()));
+    const auto name = path + "/boxo-kernel-bench";
+    ::mkdir(name.c_str(), 0755);
+    must(probe.enter(must(Dir::open(name))));
+    if (other_.empty()) other_ = std::filesystem::read_symlink(path) / "boxo-kernel-bench";
+  }
+
   KernelTypes types_;
   LoadContext context_;
   std::optional<Probe> members_;
   std::optional<Membership> membership_;
   std::vector<Description> empty_;
   std::uint64_t generation_ = 0;
+  std::filesystem::path other_;  ///< a cgroup made for the bench
 };
 
 }  // namespace
@@ -227,4 +307,18 @@ int main(int argc, char** argv) {
                            {"blockio, somebody else", "blockio", false},
                            {"blockio, the target", "blockio", true}};
   bench.measure("block read", boxo::kernel::blocks, on_block, rounds);
+  const Case on_datagram[] = {{"no probe", nullptr, false},
+                              {"empty programs", "empty", false},
+                              {"udp, somebody else", "udp", false},
+                              {"udp, another cgroup", "udp", false, true},
+                              {"udp, the target", "udp", true}};
+  bench.measure("datagram", boxo::kernel::datagrams, on_datagram, rounds);
+  const Case on_connection[] = {{"no probe", nullptr, false},
+                                {"empty programs", "empty", false},
+                                {"tcp, somebody else", "tcp", false},
+                                {"tcp, the target", "tcp", true},
+                                {"udp, somebody else", "udp", false},
+                                {"udp, another cgroup", "udp", false, true},
+                                {"udp, the target", "udp", true}};
+  bench.measure("connection", boxo::kernel::connections, on_connection, rounds);
 }

@@ -300,6 +300,59 @@ def test_segments_cut_and_joined_by_the_kernel(watched):
     s.close()
 
 
+def test_ipv6_extension_headers_are_no_payload(watched):
+    t = watched(address="::1")
+    s, port = stranger("::1", socket.AF_INET6)
+    s.setsockopt(socket.IPPROTO_IPV6, 59, bytes([0, 0, 1, 4, 0, 0, 0, 0]))  # IPV6_DSTOPTS: padding
+    s.setsockopt(socket.IPPROTO_IPV6, 54, bytes([0, 0, 1, 4, 0, 0, 0, 0]))  # IPV6_HOPOPTS
+    for _ in range(6):
+        s.sendto(b"x" * 77, ("::1", t.port))
+    assert ask(t, "receive 6") == 6 * 77
+    page = t.agent.next_page()
+    assert udp(page) == (0, 0, 6 * 77, 6) and remote(page, "::1") == (0, 0, 6 * 77, 6)
+    s.close()
+
+
+@pytest.fixture
+def elsewhere():
+    """The name of a network namespace with 10.99.0.2, whose 10.99.0.1 is in a second one, name + "b"."""
+    name = f"boxo{os.getpid()}"
+
+    def ip(*words):
+        return subprocess.run(["ip", *words], capture_output=True, text=True)
+
+    try:
+        for n in (name, name + "b"):
+            if ip("netns", "add", n).returncode:
+                pytest.skip("no network namespaces here")
+        made = ip("-n", name, "link", "add", "up0", "type", "veth", "peer", "name", "up0", "netns", name + "b")
+        if made.returncode:
+            pytest.skip(f"no veth here: {made.stderr.strip()}")
+        for n, address in ((name, "10.99.0.2/24"), (name + "b", "10.99.0.1/24")):
+            assert ip("-n", n, "address", "add", address, "dev", "up0").returncode == 0
+            assert ip("-n", n, "link", "set", "up0", "up").returncode == 0
+        yield name
+    finally:
+        for n in (name, name + "b"):
+            ip("netns", "delete", n)
+
+
+def test_fragments_and_segments_over_a_link(elsewhere, target, agent):
+    """In other network namespaces than the agent: what is larger than the link's packets is one datagram all the same."""
+    t = target("network", prefix=["ip", "netns", "exec", elsewhere])
+    far = target("network", prefix=["ip", "netns", "exec", elsewhere + "b"])
+    port, far_port = ask(t, "udp 10.99.0.2 0"), ask(far, "udp 10.99.0.1 0")
+    a = agent("--pid", t.pid)
+    if a.value("boxo_agent_probe_up", probe="udp") != 1:
+        pytest.skip(a.page().all("boxo_agent_probe_info", probe="udp")[0].labels["reason"])
+    assert ask(t, f"send 10.99.0.1 {far_port} 8000 5") == ask(far, "receive 5") == 40000
+    assert ask(t, f"gso 10.99.0.1 {far_port} 1400 30") == ask(far, "receive 30") == 42000
+    assert ask(far, f"send 10.99.0.2 {port} 9000 4") == ask(t, "receive 4") == 36000
+    assert ask(far, f"gso 10.99.0.2 {port} 1300 20") == ask(t, "receive 20") == 26000
+    page = a.next_page()
+    assert udp(page) == (82000, 35, 62000, 24) == remote(page, "10.99.0.1")
+
+
 def test_what_others_send_is_not_the_targets(watched, target):
     t, other = watched(), target("network")
     s, port = stranger("127.0.0.2")

@@ -25,6 +25,7 @@
 #include <poll.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #include "commands.h"
 
@@ -59,6 +60,8 @@ static int bound(const char* address, const char* port, int type, int protocol) 
   if (type == SOCK_STREAM) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
   const int room = 1 << 22;
   setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
+  const struct timeval patience = {60, 0};
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   if (fd < 0 || bind(fd, at->ai_addr, at->ai_addrlen)) die("bind");
   freeaddrinfo(at);
   return fd;

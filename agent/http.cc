@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <string_view>
 #include <thread>
 
@@ -17,11 +18,17 @@
 
 namespace boxo {
 
+using std::chrono::steady_clock;
+
 namespace {
 
 // Scrapers are few. What is above, or says nothing for so long, is somebody else's mistake and must not cost memory.
 constexpr unsigned kMaxConnections = 64;
 constexpr unsigned kIdleSeconds = 10;
+// The idle time begins anew with every byte: a request's head that comes byte by byte, and an answer that is fetched so,
+// have an end too.
+constexpr std::chrono::seconds kHeadTime{10};
+constexpr std::chrono::seconds kAnswerTime{60};
 constexpr std::size_t kConnectionMemory = 8192;  // the request's head and ours
 
 struct Address {
@@ -111,6 +118,7 @@ struct HttpServer::Impl {
   Fd epoll;
   Fd stop;
   MHD_Daemon* daemon = nullptr;
+  std::map<MHD_Connection*, steady_clock::time_point> deadlines;  // of the open connections, for the serving thread
   std::thread thread;
 
   ~Impl() {
@@ -128,12 +136,44 @@ struct HttpServer::Impl {
     return page == pages.end() ? plain(MHD_HTTP_NOT_FOUND, "no such page; see /\n") : page->second();
   }
 
+  void set_deadline(MHD_Connection* connection, steady_clock::duration time) {
+    deadlines[connection] = steady_clock::now() + time;
+  }
+
+  static void on_connection(void* self, MHD_Connection* connection, void**, MHD_ConnectionNotificationCode what) {
+    auto* const impl = static_cast<Impl*>(self);
+    if (what == MHD_CONNECTION_NOTIFY_STARTED)
+      impl->set_deadline(connection, kHeadTime);
+    else
+      impl->deadlines.erase(connection);
+  }
+
+  static void on_answered(void* self, MHD_Connection* connection, void**, MHD_RequestTerminationCode) {
+    static_cast<Impl*>(self)->set_deadline(connection, kHeadTime);
+  }
+
+  /// Ends the connections that took too long; the library notices that. Returns how many milliseconds the next one has.
+  int enforce_deadlines() {
+    const auto now = steady_clock::now();
+    auto next = std::chrono::milliseconds(1000 * kIdleSeconds);
+    for (auto& [connection, deadline] : deadlines) {
+      if (deadline <= now) {
+        const MHD_ConnectionInfo* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        if (info != nullptr) ::shutdown(info->connect_fd, SHUT_RDWR);
+        deadline = now + kHeadTime;
+      }
+      next = std::min(next, std::chrono::ceil<std::chrono::milliseconds>(deadline - now));
+    }
+    return static_cast<int>(next.count());
+  }
+
   static MHD_Result handle(void* self, MHD_Connection* connection, const char* path, const char* method, const char*,
                            const char*, std::size_t* body_size, void** seen) {
     // Called once for the head, once for each part of a body, which nobody wants, and once at the end.
     static char head;
     if (*seen == nullptr) {
       *seen = &head;
+      static_cast<Impl*>(self)->set_deadline(connection, kAnswerTime);
       return MHD_YES;
     }
     if (*body_size != 0) {
@@ -152,9 +192,10 @@ struct HttpServer::Impl {
   void run() {
     enter_unprivileged_thread("http");
     while (true) {
+      const int next = enforce_deadlines();
       MHD_UNSIGNED_LONG_LONG timeout = 0;
       const int wait = MHD_get_timeout(daemon, &timeout) == MHD_YES
-                           ? static_cast<int>(std::min<MHD_UNSIGNED_LONG_LONG>(timeout, 1000 * kIdleSeconds))
+                           ? static_cast<int>(std::min<MHD_UNSIGNED_LONG_LONG>(timeout, static_cast<unsigned>(next)))
                            : -1;
       epoll_event events[2];
       const int n = ::epoll_wait(epoll.get(), events, 2, wait);
@@ -168,7 +209,8 @@ struct HttpServer::Impl {
     daemon = MHD_start_daemon(MHD_USE_EPOLL, 0, nullptr, nullptr, &Impl::handle, this, MHD_OPTION_LISTEN_SOCKET,
                               listener.get(), MHD_OPTION_CONNECTION_LIMIT, kMaxConnections,
                               MHD_OPTION_CONNECTION_TIMEOUT, kIdleSeconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                              kConnectionMemory, MHD_OPTION_END);
+                              kConnectionMemory, MHD_OPTION_NOTIFY_CONNECTION, &Impl::on_connection, this,
+                              MHD_OPTION_NOTIFY_COMPLETED, &Impl::on_answered, this, MHD_OPTION_END);
     if (daemon == nullptr) return errno_error("the HTTP server does not start");
     listener.release();  // MHD_stop_daemon closes it
     const MHD_DaemonInfo* info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD);

@@ -259,6 +259,33 @@ def test_scrapes_do_not_hold_up_ticks(agent):
     assert a.value("boxo_agent_missed_collections_total") <= 3
 
 
+def test_clients_that_never_come_to_an_end_block_nobody_for_long(agent):
+    a = agent("--pid", os.getpid(), "--no-bpf")
+    host, port = a.url.removeprefix("http://").split(":")
+    clients = [socket.create_connection((host, int(port))) for _ in range(64)]
+    for client in clients:
+        client.sendall(b"GET /metrics HTTP/1.1\r\n")
+    answers = []
+
+    def scrape():
+        answers.append(urllib.request.urlopen(a.url + "/-/healthy", timeout=60).status)
+
+    scraper = threading.Thread(target=scrape)
+    scraper.start()
+    end = time.monotonic() + 40
+    while scraper.is_alive() and time.monotonic() < end:
+        for client in clients:
+            try:
+                client.sendall(b"a: b\r\n")
+            except OSError:
+                pass
+        time.sleep(0.5)
+    for client in clients:
+        client.close()
+    scraper.join()
+    assert answers == [200] and time.monotonic() < end, "the connections were kept"
+
+
 def test_a_client_that_sends_nothing_blocks_nobody(agent):
     a = agent("--pid", os.getpid())
     host, port = a.url[7:].split(":")

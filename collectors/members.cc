@@ -60,7 +60,7 @@ const Process* Members::find(pid_t pid) const {
 }
 
 // What the agent holds whatever it watches, nearly all of it the probes' maps, programs and links.
-constexpr std::size_t kOwnDescriptors = 160;
+constexpr std::size_t kOwnDescriptors = 224;
 
 /// Each process costs a descriptor here and up to two in collectors, threads up to a quarter of all: a sixth leaves some
 /// for connections and files.

@@ -130,8 +130,8 @@ def test_cpu_time_of_a_cgroup(agent, target, group):
     else:
         usage = sum(int((g / f"cpuacct.usage_{mode}").read_text()) for mode in ("user", "sys")) / 1e9
     assert page.sum("boxo_resource_cpu_seconds_total") == pytest.approx(usage, abs=0.02)
-    # What the children took to end comes on top; version 1 counts the two modes by ticks.
-    assert 0.3 <= usage <= sum(answer[:4]) / 1e6 + 0.1 * SLOW
+    # What the children took to end comes on top; version 1 counts the two modes by ticks, of which emulation loses many.
+    assert 0.3 / SLOW <= usage <= sum(answer[:4]) / 1e6 + 0.1 * SLOW
 
 
 def some(file):

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import KERNEL, TARGETS, TargetProgram, wait_until
+from conftest import KERNEL, TARGETS, TOO_OLD, TargetProgram, wait_until
 
 CONNECTS = "boxo_network_tcp_connects_total"
 LATENCY = "boxo_network_tcp_connect_latency_seconds"
@@ -218,11 +218,15 @@ def test_retransmitted_segments_as_the_sockets_count_them(agent, target):
 
 BYTES, PACKETS = "boxo_network_remote_bytes_total", "boxo_network_remote_packets_total"
 DROPS = "boxo_network_udp_drops_total"
+TOO_OLD_FOR_UDP = "before Linux 5.11 there is no probe udp"
 
 
 @pytest.fixture
 def watched(agent, target):
     """watched(*options, prefix=()) starts tests/targets/network.c, with a UDP socket of its own, and the agent on it."""
+
+    if "udp" in TOO_OLD:
+        pytest.skip(TOO_OLD_FOR_UDP)
 
     def start(*options, address="127.0.0.1", prefix=(), **popen):
         t = target("network", prefix=prefix)
@@ -532,6 +536,7 @@ def test_tcp_by_remote(watched, verb):
         s.close()
 
 
+@pytest.mark.skipif("udp" in TOO_OLD, reason=TOO_OLD_FOR_UDP)
 def test_without_cap_net_admin_the_probe_says_so(agent, target):
     t = target("network")
     a = agent("--pid", t.pid, prefix=["setpriv", "--bounding-set=-all,+bpf,+perfmon", "--inh-caps=-all"])
@@ -543,6 +548,7 @@ def test_without_cap_net_admin_the_probe_says_so(agent, target):
     assert b.value("boxo_agent_probe_up", probe="udp") == 1
 
 
+@pytest.mark.skipif("udp" in TOO_OLD, reason=TOO_OLD_FOR_UDP)
 def test_a_target_that_comes_back_in_another_cgroup(agent, group, target):
     """Attaching anew needs privileges that must not have been given up."""
     name = f"net{os.getpid()}"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """docs/kernels.md, written from what the runs of tests/vm/run left."""
+import collections
 import json
 import pathlib
 import re
@@ -49,10 +50,14 @@ class Run:
 
     @staticmethod
     def _tests(directory):
-        cases = [c for junit in directory.glob("junit*.xml") for c in xml.parse(junit).getroot().iter("testcase")]
-        bad = sum(any(x.tag in ("failure", "error") for x in c) for c in cases)
-        skipped = sum(any(x.tag == "skipped" for x in c) for c in cases)
-        return f"{len(cases) - bad - skipped} passed" + (f", {bad} failed" if bad else "") + (f", {skipped} skipped" if skipped else "")
+        """What came of the tests, by the file they are in."""
+        counts = {}
+        for case in (c for junit in directory.glob("junit*.xml") for c in xml.parse(junit).getroot().iter("testcase")):
+            kinds = {x.tag for x in case}
+            result = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+            counts.setdefault(case.get("classname").split(".")[-1], collections.Counter())[result] += 1
+        return {name: ", ".join(f"{n} {what}" for what in ("passed", "failed", "skipped") if (n := count[what]))
+                for name, count in counts.items()}
 
     def title(self):
         """Debian's kernels by the version they are built from, which `uname -r` does not tell."""
@@ -109,7 +114,8 @@ def write(out):
              ["kprobes and fentry", *("✔" if r.facts["kprobes"] else "-" for r in main)],
              ["cgroup", *(r.facts["cgroup"] for r in main)],
              ["PSI", *("✔" if r.facts["psi"] else "-" for r in main)],
-             ["live tests", *(r.tests for r in main)]]
+             *([f"tests: {name.removeprefix('test_')}", *(r.tests.get(name, "") for r in main)]
+               for name in sorted({n for r in main for n in r.tests}))]
     rows, reasons = features([r.checks["as root"] for r in main])
     text = [HEAD, "## Kernels", "", *lines_of(["", *(r.title() for r in main)], facts + rows), "", reasons.text()]
     if base := runs.get(CIRCUMSTANCES):

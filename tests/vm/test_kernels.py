@@ -2,17 +2,11 @@
 """What must hold on every kernel: each probe works there or has its reason, and without privileges the agent still tells all
 that /proc allows."""
 import os
-import platform
-import re
 import subprocess
 
-from conftest import AGENT, Page
+from conftest import AGENT, TOO_OLD, Page
 
-VERSION = tuple(int(x) for x in re.findall(r"\d+", platform.release())[:2])
 PROC = ["boxo_resource_cpu_seconds_total", "boxo_resource_memory_bytes", "boxo_resource_threads"]
-
-# Probes that need more than 5.10, and why. A probe that is not here must work on every kernel of the matrix.
-SINCE = {"udp": (5, 11)}  # socket storage for tracing programs
 
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
 
@@ -37,7 +31,7 @@ def test_every_probe_works_or_says_why(check):
     names = [n for n, (_, detail) in check("--pid", os.getpid()).below("kernel").items() if requested(detail)]
     rows = check("--pid", os.getpid(), *(x for n in names for x in ("--probe", n))).below("kernel")
     assert rows
-    wrong = {name: detail for name, (works, detail) in rows.items() if works != (VERSION >= SINCE.get(name, (0, 0)))}
+    wrong = {name: detail for name, (works, detail) in rows.items() if works == (name in TOO_OLD)}
     assert not wrong, wrong
 
 

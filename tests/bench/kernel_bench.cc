@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// What a context switch, a block read, a system call, a datagram and a connection cost more with the probes: for the target, for everybody else,
-// and with an empty program. Each round measures all cases one after the other; what counts is the difference to the
-// plain case of the same round. Needs root. Usage: kernel_bench [ROUNDS]
+// What a context switch, a block read, a system call, a datagram, a connection and others cost more with the probes: for
+// the target, for everybody else, and with an empty program. Each round measures all cases one after the other; what counts is the difference to the
+// plain case of the same round. Needs root. Usage: kernel_bench [ROUNDS [WHAT]], where WHAT is how what is measured begins.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -22,10 +22,12 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <string_view>
 
 #include "collectors/cgroup.h"
 #include "collectors/kernel/membership.h"
 #include "collectors/kernel/probe.h"
+#include "tests/bench/kernel_work.h"
 
 namespace boxo::kernel {
 
@@ -222,10 +224,13 @@ class Bench {
     members_.emplace(must(load_members(named("members"), context_)));
     must(members_->attach());
     membership_.emplace(must(Membership::make(*members_, pidns.st_ino == 0xEFFFFFFC)));
-    empty_.push_back(must(describe(bench_probes().front())));
+    for (const EmbeddedProbe& probe : bench_probes()) empty_.push_back(must(describe(probe)));
   }
 
+  void only(std::string_view beginning) { only_ = beginning; }
+
   void measure(const char* what, const std::function<double()>& work, std::span<const Case> cases, int rounds) {
+    if (!std::string_view(what).starts_with(only_)) return;
     const Worker worker(work);
     std::vector<std::vector<double>> costs(cases.size());
     for (int round = 0; round < rounds; ++round)
@@ -245,9 +250,10 @@ class Bench {
 
  private:
   const Description& named(std::string_view name) const {
-    for (const Description& description : descriptions())
-      if (description.object.name == name) return description;
-    return empty_.front();
+    for (const auto& list : {std::cref(descriptions()), std::cref(empty_)})
+      for (const Description& description : list.get())
+        if (description.object.name == name) return description;
+    die(Error{"no probe " + std::string(name)});
   }
 
   double once(const Case& which, const Worker& worker) {
@@ -284,6 +290,7 @@ class Bench {
   std::vector<Description> empty_;
   std::uint64_t generation_ = 0;
   std::filesystem::path other_;  ///< a cgroup made for the bench
+  std::string_view only_;
 };
 
 }  // namespace
@@ -294,6 +301,7 @@ int main(int argc, char** argv) {
   using boxo::kernel::Case;
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 11;
   boxo::kernel::Bench bench;
+  if (argc > 2) bench.only(argv[2]);
   const Case on_switch[] = {{"no probe", nullptr, false},
                             {"empty program", "empty", false},
                             {"sched, somebody else", "sched", false},
@@ -321,4 +329,27 @@ int main(int argc, char** argv) {
                                 {"udp, another cgroup", "udp", false, true},
                                 {"udp, the target", "udp", true}};
   bench.measure("connection", boxo::kernel::connections, on_connection, rounds);
+  const Case on_read[] = {{"no probe", nullptr, false},
+                          {"filecalls, somebody else", "filecalls", false},
+                          {"filecalls, the target", "filecalls", true}};
+  bench.measure("file read", boxo::kernel::small_reads, on_read, rounds);
+  const Case on_write[] = {{"no probe", nullptr, false},
+                           {"files, somebody else", "files", false},
+                           {"files, the target", "files", true}};
+  bench.measure("file write", boxo::kernel::small_writes, on_write, rounds);
+  const Case on_miss[] = {{"no probe", nullptr, false},
+                          {"pagecache, somebody else", "pagecache", false},
+                          {"pagecache, the target", "pagecache", true}};
+  bench.measure("cache miss", boxo::kernel::misses, on_miss, rounds);
+  const Case on_fsync[] = {{"no probe", nullptr, false},
+                           {"fsync, somebody else", "fsync", false},
+                           {"fsync, the target", "fsync", true}};
+  bench.measure("fsync", boxo::kernel::fsyncs, on_fsync, rounds);
+  const Case on_fault[] = {{"no probe", nullptr, false}, {"empty program", "empty_fault", false}};
+  bench.measure("page fault", boxo::kernel::faults, on_fault, rounds);
+  const Case on_task[] = {{"no probe", nullptr, false},
+                          {"tasks, somebody else", "tasks", false},
+                          {"tasks, the target", "tasks", true}};
+  bench.measure("thread", boxo::kernel::threads, on_task, rounds);
+  bench.measure("signal", boxo::kernel::signals, on_task, rounds);
 }

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/* The floor of a probe at every page fault of user space. */
+#include "hist.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+PROBE = {.help = "nothing"};
+
+SEC("tp_btf/page_fault_user")
+int on_fault(u64 *ctx)
+{
+	return 0;
+}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // What a context switch, a block read, a system call, a datagram, a connection and others cost more with the probes: for
-// the target, for everybody else, and with an empty program. Each round measures all cases one after the other; what counts is the difference to the
-// plain case of the same round. Needs root. Usage: kernel_bench [ROUNDS [WHAT]], where WHAT is how what is measured begins.
+// the target, for everybody else, and with an empty program. Each round measures all cases one after the other; what counts
+// is the difference to the plain case of the same round. Needs root. Usage: kernel_bench [ROUNDS [WHAT]], where WHAT is how
+// what is measured begins.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>

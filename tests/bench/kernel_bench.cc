@@ -149,7 +149,7 @@ std::pair<int, sockaddr_in> bound(int type) {
 
 /// A datagram of 1,200 bytes sent over the loopback and received: the packet passes a cgroup twice.
 double datagrams() {
-  constexpr int kDatagrams = 60'000;
+  constexpr int kDatagrams = 20'000;
   std::array<char, 1200> bytes{};
   const auto [from, unused] = bound(SOCK_DGRAM);
   const auto [to, address] = bound(SOCK_DGRAM);
@@ -165,7 +165,7 @@ double datagrams() {
 
 /// A TCP connection made, accepted and reset, so that no port stays taken.
 double connections() {
-  constexpr int kConnections = 5'000;
+  constexpr int kConnections = 2'000;
   const auto [listener, address] = bound(SOCK_STREAM);
   const linger at_once{1, 0};
   if (::listen(listener, 16) != 0) std::abort();

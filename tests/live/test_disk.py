@@ -324,8 +324,9 @@ def test_out_of_memory_kills(agent, target, memory_group):
 
 
 def test_signals(agent, tmp_path):
-    handler = "import signal, sys\nsignal.signal(signal.SIGUSR1, lambda *_: print('x', flush=True))\nprint('READY', flush=True)\n" \
-              "while True: signal.pause()"
+    # Not pause(): a signal that comes just before it would be handled with the next one only.
+    handler = "import signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: print('x', flush=True))\nprint('READY', flush=True)\n" \
+              "while True: time.sleep(0.01)"
     with subprocess.Popen(["python3", "-c", handler], stdout=subprocess.PIPE, text=True) as p:
         try:
             assert p.stdout.readline() == "READY\n"

@@ -132,36 +132,49 @@ NO_BTF = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
 
 
-# Of these files the tests that hang on the kernel: its accounts of a process, cgroups, namespaces, what it lets be done.
+# Of these files the tests that hang on the kernel: each probe against known numbers, the kernel's accounts of a process,
+# cgroups, namespaces, what it lets be done. With [CASE]: of a parametrized test only that one. An agent with all its probes
+# takes seconds to begin where everything is emulated; a file that is not here is run whole.
 NEAR = {
+    "test_kernel.py": {
+        "test_sleeps_yields_fsyncs_reads_threads_and_connects_are_counted", "test_children_that_live_between_two_ticks_are_counted",
+        "test_the_agent_in_another_pid_namespace", "test_system_calls_only_when_asked_for",
+        "test_cap_bpf_and_cap_perfmon_are_enough",
+    },
+    "test_disk.py": {
+        "test_what_the_kernel_writes_back_for_the_cgroup[--pid]", "test_write_amplification_of_small_appends",
+        "test_reads_through_an_empty_and_a_full_page_cache", "test_page_faults_that_wait_for_the_disk",
+        "test_reclaim_in_a_small_cgroup", "test_writers_held_back_by_dirty_pages", "test_out_of_memory_kills", "test_signals",
+    },
+    "test_network.py": {
+        "test_two_share_a_port[target]", "test_a_listener_that_begins_before_or_after_the_agent[before-listen]",
+        "test_a_listener_that_begins_before_or_after_the_agent[after-multipath]", "test_resets_by_both_sides",
+        "test_retransmitted_segments_as_the_sockets_count_them", "test_datagrams_to_and_from_several_remotes[IPv4]",
+        "test_what_counts_as_quic", "test_drops_by_reason", "test_tcp_by_remote[listen]",
+    },
     "test_host.py": {
-        "test_context_switches", "test_cpu_of_the_process_and_of_its_children", "test_memory_by_kind", "test_disk_bytes",
-        "test_sockets_and_bytes", "test_retransmits_and_loss", "test_udp_drops", "test_sockets_in_another_network_namespace",
-        "test_another_network_namespace_without_the_privilege_to_enter_it",
+        "test_context_switches[direct]", "test_cpu_of_the_process_and_of_its_children[direct]", "test_memory_by_kind[direct]",
+        "test_disk_bytes[direct]", "test_sockets_and_bytes[direct]", "test_retransmits_and_loss[direct]", "test_udp_drops[direct]",
+        "test_sockets_in_another_network_namespace", "test_another_network_namespace_without_the_privilege_to_enter_it",
         "test_what_another_user_may_not_read_is_absent_with_the_mend",
     },
     "test_target.py": {
-        "test_a_cgroup_with_all_that_is_in_it", "test_a_container_by_the_first_digits_of_its_id",
-        "test_the_target_in_a_pid_namespace_below", "test_the_limit_is_the_targets_though_the_agent_sees_only_its_own_group",
+        "test_a_cgroup_with_all_that_is_in_it[v2-absolute]", "test_a_cgroup_with_all_that_is_in_it[v1 memory-absolute]",
+        "test_the_limit_is_the_targets_though_the_agent_sees_only_its_own_group[--pid]",
     },
     "test_bad_circumstances.py": {
-        "test_without_tracefs", "test_without_btf", "test_with_a_read_only_sys", "test_a_program_that_the_verifier_refuses",
-        "test_in_32_mib",
+        "test_without_tracefs", "test_without_btf", "test_a_program_that_the_verifier_refuses", "test_in_32_mib",
     },
+    "test_scale.py": {"test_nothing_is_counted_twice_when_descriptors_run_out[bpf]"},
 }
-# Takes minutes where everything is emulated.
-LONG = {"test_a_flood_of_remotes_fills_the_map_and_loses_nothing"}
 
 
 class Quick:
-    """Of the files of NEAR only those tests, and each once: not also for a child and in a pid namespace; nothing of LONG."""
+    """Of the files of NEAR only those tests."""
 
     def pytest_collection_modifyitems(self, config, items):
         def wanted(item):
-            case = getattr(item, "callspec", None)
-            again = item.path.name == "test_host.py" and case and {"child", "namespace"} & set(case.id.split("-"))
-            name = getattr(item, "originalname", item.name)
-            return not again and name not in LONG and name in NEAR.get(item.path.name, [name])
+            return item.path.name not in NEAR or item.name in NEAR[item.path.name]
         config.hook.pytest_deselected(items=[i for i in items if not wanted(i)])
         items[:] = [i for i in items if wanted(i)]
 

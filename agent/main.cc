@@ -122,6 +122,7 @@ class Agent {
     auto monitor = PerformanceMonitor::make(*target_);
     if (!monitor) return fail(kCannotOpen, monitor.error());
     monitor_ = std::move(*monitor);
+    target_->use(options_.collection.handover);
     target_->refresh();
     for (const CollectorInfo* info : catalogue())
       if (options_.wants(info->name))

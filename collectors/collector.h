@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "collectors/kernel_reader.h"
 #include "collectors/metric.h"
 #include "collectors/result.h"
 #include "collectors/snapshot.h"
@@ -38,6 +39,8 @@ struct CollectorOptions {
   std::vector<std::string> probes_on;             ///< --probe, as given ("syscalls", "syscalls:10%")
   std::vector<std::string> probes_off;            ///< --no-probe
   EventOptions events;
+  /// What collectors hand to each other; copies of these options share it.
+  std::shared_ptr<Handover> handover = std::make_shared<Handover>();
 };
 
 /// A row of `--check` below a collector: one probe or feature, whether it works, and why not.

@@ -50,4 +50,10 @@ enum SocketState : std::uint8_t {
   kClosing,
 };
 
+/// The other side's FIN is counted as a byte.
+constexpr std::uint64_t payload_received(std::uint8_t state, std::uint64_t received) {
+  const bool fin = state == kCloseWait || state == kLastAck || state == kClosing;
+  return fin && received > 0 ? received - 1 : received;
+}
+
 }  // namespace boxo

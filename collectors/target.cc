@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -16,6 +17,9 @@ namespace boxo {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kLookAnyway{60};
 // The kernel keeps this much of a process's name.
 constexpr std::size_t kCommLength = 15;
 
@@ -72,6 +76,8 @@ struct Target::Impl {
   void detach();
   bool lost_name() const;
   void adopt(const std::vector<std::size_t>& rows);
+  bool nothing_born();
+  void keep_living();
   void follow();
   void took_over() {
     if (attached_before) ++restarts;
@@ -87,6 +93,11 @@ struct Target::Impl {
   std::optional<Group> group;
   std::uint64_t restarts = 0;
   bool attached_before = false;
+  std::shared_ptr<const Handover> handover;
+  std::uint64_t quiet_forks = 0;      // the count at the last look that found nothing new
+  bool unadopted = false;             // a look found a member that could not be taken in
+  bool quiet = false;                 // there was such a look, and the kernel followed all before it
+  Clock::time_point next_look;        // all the same: for what nobody foresaw
   bool search_all = true;  // nothing was searched since the target was lost
   std::string name_exe;    // kComm: what ran when the name was found
   std::vector<pid_t> pids;
@@ -149,13 +160,35 @@ void Target::Impl::refresh_tree() {
     const Process* const process = members.find(row.pid);
     return process != nullptr && process->id.start_ticks == row.start_ticks && is_there(*process);
   };
+  const bool runs = !members.list().empty() && members.main_runs() && !lost_name();
+  if (runs && nothing_born()) return keep_living();
+  const std::uint64_t before = members.generation();
+  const auto forks = handover && handover->forks ? handover->forks() : std::nullopt;
   if (auto looked = table.look(alive); !looked) return;
   if (!members.list().empty() && (!members.main_runs() || lost_name())) detach();
   if (!members.list().empty()) {
     follow();
+    quiet = forks && forks->generation == before && members.generation() == before && !unadopted;
+    quiet_forks = forks ? forks->count : 0;
+    next_look = Clock::now() + kLookAnyway;
   } else if (spec.kind != TargetSpec::Kind::kPid) {
     if (const auto pid = find_main()) attach(*pid, table.find(*pid)->start_ticks);
   }
+}
+
+/// Whether the kernel has followed all members since before a look at all processes that found nothing new, and has
+/// seen none of them fork since.
+bool Target::Impl::nothing_born() {
+  if (!quiet || !handover || !handover->forks || Clock::now() >= next_look) return false;
+  const auto forks = handover->forks();
+  return forks && forks->count == quiet_forks && forks->generation == members.generation();
+}
+
+/// Lets go what has ended.
+void Target::Impl::keep_living() {
+  const ProcessId main = members.list().front().id;  // known to run
+  members.keep_if([&](const Process& process) { return process.id == main || is_there(process); });
+  members.arrange(main);
 }
 
 /// Takes over what is new among the children of members, and lets go what has ended.
@@ -174,6 +207,7 @@ void Target::Impl::follow() {
 void Target::Impl::adopt(const std::vector<std::size_t>& rows) {
   std::vector<ProcessTable::Row>& all = table.rows();
   // Mostly parents have the smaller pid, so that one pass finds all and a second one nothing.
+  unadopted = false;
   for (bool again = true; again;) {
     again = false;
     for (const std::size_t index : rows) {
@@ -182,6 +216,7 @@ void Target::Impl::adopt(const std::vector<std::size_t>& rows) {
       const ProcessTable::Row* const parent = table.find(row.parent);
       if (parent == nullptr || !parent->member || parent->start_ticks > row.start_ticks) continue;
       if (!members.add(row.pid, row.start_ticks, true)) {
+        unadopted = true;
         row.inode =
             0;  // it ended, or there is no descriptor left: to be looked at again if it is still there
         continue;
@@ -193,6 +228,7 @@ void Target::Impl::adopt(const std::vector<std::size_t>& rows) {
 
 void Target::Impl::attach(pid_t pid, std::optional<std::uint64_t> start_ticks) {
   if (!members.add(pid, start_ticks, false)) return;
+  quiet = false;
   const ProcessId main = members.list().front().id;
   for (ProcessTable::Row& row : table.rows())
     row.member = row.pid == main.pid && row.start_ticks == main.start_ticks;
@@ -292,6 +328,7 @@ void Target::Impl::refresh_group() {
   if (!std::binary_search(known.begin(), known.end(), main.pid)) took_over();
 }
 
+void Target::use(std::shared_ptr<const Handover> handover) { impl_->handover = std::move(handover); }
 const std::vector<Process>& Target::processes() const { return impl_->members.list(); }
 const Process* Target::main() const { return processes().empty() ? nullptr : processes().data(); }
 std::uint64_t Target::generation() const { return impl_->members.generation(); }

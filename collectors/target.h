@@ -11,6 +11,7 @@
 
 #include "collectors/cgroup.h"
 #include "collectors/fd.h"
+#include "collectors/kernel_reader.h"
 #include "collectors/result.h"
 
 namespace boxo {
@@ -62,8 +63,11 @@ class Target {
   Target& operator=(const Target&) = delete;
   ~Target();
 
-  /// Looks for new, ended and restarted processes. Cheap while nothing changes: cost does not grow with the
-  /// host's other processes beyond one directory listing (none for a cgroup). A descendant stays a member
+  /// Who follows the target's processes from now on, so that refresh() need not look for new ones.
+  void use(std::shared_ptr<const Handover> handover);
+
+  /// Looks for new, ended and restarted processes. Cheap while nothing changes: where the kernel follows the
+  /// target (use()), and in a cgroup, the host's other processes cost nothing; else one directory listing. A descendant stays a member
   /// when its parent ends; one whose parents all came and went between two refreshes is not known for one.
   /// When the main process ends, all are let go, except in a cgroup.
   void refresh();

@@ -58,10 +58,7 @@ void take_tcp_info(const nlattr* attr, Socket& socket) {
   socket.sent = ::mnl_attr_get_payload_len(attr) >= kUpToRetransmitted
                     ? info.tcpi_bytes_sent - std::min(info.tcpi_bytes_sent, info.tcpi_bytes_retrans)
                     : info.tcpi_bytes_acked;
-  socket.received = info.tcpi_bytes_received;
-  // The other side's FIN counts as a byte.
-  const bool fin = socket.state == kCloseWait || socket.state == kLastAck || socket.state == kClosing;
-  if (fin && socket.received > 0) --socket.received;
+  socket.received = payload_received(socket.state, info.tcpi_bytes_received);
   socket.segments_out = info.tcpi_segs_out;
   socket.segments_in = info.tcpi_segs_in;
   socket.retransmits = info.tcpi_total_retrans;

@@ -79,8 +79,26 @@ void SocketLedger::update(const std::vector<Process>& processes, const std::vect
   if (seen != size_) forget(complete);
 }
 
+void SocketLedger::update_own(std::vector<Socket>& sockets) {
+  ++round_;
+  std::erase_if(sockets, [this](const Socket& socket) {
+    Entry* entry = find(socket);
+    if (entry == nullptr) entry = &make(socket);
+    if (entry->seen == round_) return true;
+    entry->seen = round_;
+    add(socket, *entry);
+    return false;
+  });
+  own_.swap(sockets);
+  if (own_.size() != size_) forget({true, true, true});
+}
+
 void SocketLedger::count(const Socket& socket, Entry& entry) {
   own_.push_back(socket);
+  add(socket, entry);
+}
+
+void SocketLedger::add(const Socket& socket, Entry& entry) {
   const std::array<std::uint64_t, kTotals> now = {socket.sent,        socket.received,    socket.segments_out,
                                                   socket.segments_in, socket.retransmits, socket.drops};
   for (std::size_t i = 0; i < kTotals; ++i) {

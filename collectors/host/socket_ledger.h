@@ -25,6 +25,10 @@ class SocketLedger {
   void update(const std::vector<Process>& processes, const std::vector<Socket>& sockets,
               const Complete& complete = {true, true, true});
 
+  /// `sockets` is every socket of the target and none of others; one that processes share is listed for each.
+  /// What was in own() is given back in its place.
+  void update_own(std::vector<Socket>& sockets);
+
   /// The target's own among the sockets of the last update.
   const std::vector<Socket>& own() const { return own_; }
   std::uint64_t total(Total which) const { return totals_[which]; }
@@ -44,6 +48,7 @@ class SocketLedger {
   Entry* find(const Socket& socket);
   Entry& make(const Socket& socket);
   void count(const Socket& socket, Entry& entry);
+  void add(const Socket& socket, Entry& entry);
   void forget(const Complete& complete);
   void drop_closed(Entry& first, const Complete& complete);
 

@@ -12,6 +12,7 @@
 #include "collectors/host/reading.h"
 #include "collectors/host/socket_ledger.h"
 #include "collectors/host/socket_sources.h"
+#include "collectors/members.h"
 
 namespace boxo {
 
@@ -136,7 +137,8 @@ constexpr StateName kUnixStates[] = {
 
 class SocketsCollector final : public Collector {
  public:
-  explicit SocketsCollector(const Target& target) : target_(target) {}
+  SocketsCollector(const Target& target, const CollectorOptions& options)
+      : target_(target), handover_(options.handover) {}
 
   Result<> collect(Snapshot& out) override {
     const auto& processes = target_.processes();
@@ -156,6 +158,10 @@ class SocketsCollector final : public Collector {
       for (const Metric& metric : {kBandwidth, kLoss}) out.absent(metric.name, details_trouble());
       last_.reset();
     }
+    // Of retransmits and drops probes tell more: they see the short-lived sockets too.
+    for (const Metric* metric : {&kSockets, &kQueued, &kAcceptQueue, &kAcceptUsage, &kUdpDrops, &kRtt,
+                                 &kBytes, &kSegments, &kActive, &kBandwidth, &kLatency, &kLoss})
+      if (by_reader_ && out.find(metric->name) != nullptr) out.family(*metric).source = Source::kKernel;
     return {};
   }
 
@@ -166,11 +172,14 @@ class SocketsCollector final : public Collector {
       const std::string& no_diag = sources_.details_trouble(protocol);
       rows.push_back({kProtocolNames[index_of(protocol)], why.empty(),
                       !why.empty()      ? why
+                      : by_reader_      ? "BPF iterator"
                       : no_diag.empty() ? "sock_diag"
                                         : "/proc/PID/net; " + no_diag});
     }
-    rows.push_back(
-        {"tcp_info", details_trouble().empty(), details_trouble().empty() ? "sock_diag" : details_trouble()});
+    rows.push_back({"tcp_info", details_trouble().empty(),
+                    !details_trouble().empty() ? details_trouble()
+                    : by_reader_               ? "BPF iterator"
+                                               : "sock_diag"});
     return rows;
   }
 
@@ -178,7 +187,9 @@ class SocketsCollector final : public Collector {
   /// Brings the ledger up to date and finds out what of it holds.
   void look(const std::vector<Process>& processes) {
     trouble_.fill(processes.empty() ? kNoTarget : "");
+    by_reader_ = !processes.empty() && read_own(processes);
     if (processes.empty()) return;
+    if (by_reader_) return ledger_.update_own(own_);
     sources_.read(processes);
     SocketLedger::Complete complete{};
     for (const Protocol protocol : kProtocols) {
@@ -189,11 +200,25 @@ class SocketsCollector final : public Collector {
     if (!ledger_.owner().trouble().empty()) trouble_.fill(ledger_.owner().trouble());
   }
 
+  /// The target's sockets alone, by the kernel's iterator; false if that does not tell.
+  bool read_own(const std::vector<Process>& processes) {
+    KernelReader* const reader = handover_ ? handover_->reader : nullptr;
+    if (reader == nullptr) return false;
+    own_.clear();
+    for (const Process& process : processes) {
+      const std::size_t before = own_.size();
+      if (!reader->sockets(process.id.pid, own_)) return false;
+      // The pid may have gone to another process meanwhile, but not while this one is there.
+      if (!is_there(process)) own_.resize(before);
+    }
+    return true;
+  }
+
   const std::string& trouble(Protocol protocol) const { return trouble_[index_of(protocol)]; }
   /// Why TCP has no details; "" if it has.
   const std::string& details_trouble() const {
-    return trouble(Protocol::kTcp).empty() ? sources_.details_trouble(Protocol::kTcp)
-                                           : trouble(Protocol::kTcp);
+    return trouble(Protocol::kTcp).empty() && !by_reader_ ? sources_.details_trouble(Protocol::kTcp)
+                                                          : trouble(Protocol::kTcp);
   }
 
   /// Counters stay while the target is down; they are absent if they never were there or cannot be read now.
@@ -319,6 +344,9 @@ class SocketsCollector final : public Collector {
   };
 
   const Target& target_;
+  const std::shared_ptr<Handover> handover_;
+  std::vector<Socket> own_;  ///< as the reader told them
+  bool by_reader_ = false;   ///< whether it told the last time
   SocketSources sources_;
   SocketLedger ledger_;
   RunningHistogram rtt_{kRttBounds};
@@ -334,8 +362,8 @@ class SocketsCollector final : public Collector {
 
 const CollectorInfo sockets_collector{
     "sockets", "the target's TCP, UDP and Unix sockets", [] { return std::span<const Metric>(host::kAll); },
-    [](const Target& target, const CollectorOptions&) -> std::unique_ptr<Collector> {
-      return std::make_unique<host::SocketsCollector>(target);
+    [](const Target& target, const CollectorOptions& options) -> std::unique_ptr<Collector> {
+      return std::make_unique<host::SocketsCollector>(target, options);
     }};
 
 }  // namespace boxo

@@ -10,6 +10,7 @@
 #include "collectors/host/listing.h"
 #include "collectors/host/reading.h"
 #include "collectors/host/text.h"
+#include "collectors/members.h"
 
 namespace boxo::host {
 
@@ -62,15 +63,19 @@ std::size_t ThreadTable::size() const {
   return count;
 }
 
-void ThreadTable::update(const std::vector<Process>& processes) {
+void ThreadTable::update(const std::vector<Process>& processes, KernelReader* reader) {
   ++round_;
   budget_ = descriptor_budget();
   trouble_.clear();
   by_state_ = {};
+  by_reader_ = reader != nullptr;
   for (const Process& process : processes) {
     Member& member = members_[process.id];
     member.seen = round_;
-    update(process, member);
+    if (reader == nullptr || !update_by(*reader, process, member)) {
+      by_reader_ = false;
+      update(process, member);
+    }
     for (const Thread& thread : member.threads)
       if (thread.state != 0) ++by_state_[thread_state(thread.state)];
   }
@@ -79,6 +84,47 @@ void ThreadTable::update(const std::vector<Process>& processes) {
     for (const Thread& thread : entry.second.threads) kept_ -= thread.schedstat ? 1 : 0;
     return true;
   });
+}
+
+/// False if that did not tell.
+bool ThreadTable::update_by(KernelReader& reader, const Process& process, Member& member) {
+  // The pid may have gone to another process meanwhile, but not while this one is there.
+  if (!reader.threads(process.id.pid, readings_) || readings_.empty() || !is_there(process)) return false;
+  next_.clear();
+  next_.reserve(readings_.size());
+  auto known = member.threads.begin();
+  for (const ThreadReading& reading : readings_) {
+    while (known != member.threads.end() && known->tid < reading.tid) ++known;
+    Thread& thread = next_.emplace_back();
+    const bool same = known != member.threads.end() && known->tid == reading.tid &&
+                      (known->started_at == 0 || known->started_at == reading.started_at);
+    if (same) thread = std::move(*known);
+    take(reading, thread);
+  }
+  // What is left there has ended; descriptors are of no use here.
+  for (std::vector<Thread>* const list : {&member.threads, &next_})
+    for (Thread& thread : *list) {
+      kept_ -= thread.schedstat ? 1 : 0;
+      thread.schedstat.reset();
+    }
+  member.threads.swap(next_);
+  return true;
+}
+
+void ThreadTable::take(const ThreadReading& reading, Thread& thread) {
+  const auto advance = [](std::uint64_t& last, std::uint64_t now, std::uint64_t& total) {
+    if (now <= last) return;
+    total += now - last;
+    last = now;
+  };
+  thread.tid = reading.tid;
+  thread.started_at = reading.started_at;
+  thread.state = reading.state;
+  thread.run_ns = reading.run_ns;
+  thread.turns = reading.turns;
+  advance(thread.voluntary, reading.voluntary, totals_.voluntary);
+  advance(thread.involuntary, reading.involuntary, totals_.involuntary);
+  if (has_schedstat_) advance(thread.wait_ns, reading.wait_ns, totals_.wait_ns);
 }
 
 void ThreadTable::update(const Process& process, Member& member) {

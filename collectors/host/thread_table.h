@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "collectors/fd.h"
+#include "collectors/kernel_reader.h"
 #include "collectors/target.h"
 
 namespace boxo::host {
@@ -34,12 +35,15 @@ class ThreadTable {
 
   static constexpr std::size_t kLookAtEach = 64;
 
-  void update(const std::vector<Process>& processes);
+  /// `reader` if there is one; what it cannot read is read from /proc.
+  void update(const std::vector<Process>& processes, KernelReader* reader = nullptr);
 
   const Totals& totals() const { return totals_; }
   const std::array<std::uint64_t, kThreadStates.size()>& by_state() const { return by_state_; }
   std::size_t size() const;
   bool has_schedstat() const { return has_schedstat_; }
+  /// Whether `reader` read all of the last update.
+  bool by_reader() const { return by_reader_; }
   /// Why the last update could not read all; "" if it could.
   const std::string& trouble() const { return trouble_; }
 
@@ -47,6 +51,7 @@ class ThreadTable {
   struct Thread {
     pid_t tid = 0;
     Fd schedstat;  ///< kept open: it is of this thread and never of a later one with the same tid
+    std::uint64_t started_at = 0;  ///< 0: not known
     std::uint64_t run_ns = 0;
     std::uint64_t wait_ns = 0;
     std::uint64_t turns = 0;  ///< how often it was given a CPU
@@ -63,6 +68,8 @@ class ThreadTable {
   enum class Look { kUnchanged, kChanged, kUnread, kEnded };
 
   void update(const Process& process, Member& member);
+  bool update_by(KernelReader& reader, const Process& process, Member& member);
+  void take(const ThreadReading& reading, Thread& thread);
   void list(const Process& process, Member& member);
   Look look_at_schedstat(const Member& member, Thread& thread);
   Look look_at_status(const Process& process, const Member& member, Thread& thread);
@@ -74,6 +81,9 @@ class ThreadTable {
   std::size_t kept_ = 0;    ///< descriptors open in all
   std::size_t budget_ = 0;  ///< how many may be
   bool has_schedstat_ = true;
+  bool by_reader_ = false;
+  std::vector<ThreadReading> readings_;
+  std::vector<Thread> next_;
   std::string trouble_;
 };
 

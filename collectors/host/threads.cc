@@ -37,10 +37,11 @@ constexpr Metric kAll[] = {kThreads, kSwitches, kCpuWait};
 
 class ThreadsCollector final : public Collector {
  public:
-  explicit ThreadsCollector(const Target& target) : target_(target) {}
+  ThreadsCollector(const Target& target, const CollectorOptions& options)
+      : target_(target), handover_(options.handover) {}
 
   Result<> collect(Snapshot& out) override {
-    table_.update(target_.processes());
+    table_.update(target_.processes(), handover_ ? handover_->reader : nullptr);
     trouble_ = table_.trouble();
     if (!trouble_.empty()) {
       for (const Metric& metric : kAll) out.absent(metric.name, trouble_);
@@ -56,6 +57,9 @@ class ThreadsCollector final : public Collector {
       else
         out.absent(kCpuWait.name, "schedstat: this kernel does not have it");
     }
+    if (table_.by_reader())
+      for (const Metric* metric : {&kThreads, &kSwitches, &kCpuWait})
+        out.family(*metric).source = Source::kKernel;
     if (table_.size() == 0) {
       out.absent(kThreads.name, kNoTarget);
       return {};
@@ -67,13 +71,15 @@ class ThreadsCollector final : public Collector {
 
   std::vector<Capability> check() override {
     const bool works = ever_ && trouble_.empty();
-    const std::string how =
-        table_.has_schedstat() ? "/proc/PID/task/TID/status and schedstat" : "/proc/PID/task/TID/status";
+    const std::string how = table_.by_reader()       ? "BPF iterator"
+                            : table_.has_schedstat() ? "/proc/PID/task/TID/status and schedstat"
+                                                     : "/proc/PID/task/TID/status";
     return {{"threads", works, works ? how : trouble_.empty() ? kNoTarget : trouble_}};
   }
 
  private:
   const Target& target_;
+  const std::shared_ptr<Handover> handover_;
   ThreadTable table_;
   std::string trouble_;
   bool ever_ = false;
@@ -85,8 +91,8 @@ class ThreadsCollector final : public Collector {
 const CollectorInfo threads_collector{
     "threads", "threads by state, context switches, wait for a CPU",
     [] { return std::span<const Metric>(host::kAll); },
-    [](const Target& target, const CollectorOptions&) -> std::unique_ptr<Collector> {
-      return std::make_unique<host::ThreadsCollector>(target);
+    [](const Target& target, const CollectorOptions& options) -> std::unique_ptr<Collector> {
+      return std::make_unique<host::ThreadsCollector>(target, options);
     }};
 
 }  // namespace boxo

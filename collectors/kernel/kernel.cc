@@ -11,6 +11,7 @@
 #include "collectors/kernel/membership.h"
 #include "collectors/kernel/own_cgroup.h"
 #include "collectors/kernel/probe.h"
+#include "collectors/kernel/reader.h"
 #include "collectors/kernel/run_time.h"
 #include "collectors/kernel/windows.h"
 #include "collectors/log.h"
@@ -49,12 +50,21 @@ class KernelCollector : public Collector {
     for (const Description& description : descriptions()) probes_.push_back({&description, {}, {}, Windows(), false, {}});
   }
 
+  ~KernelCollector() override {
+    if (options_.handover) *options_.handover = {};
+  }
+  KernelCollector(const KernelCollector&) = delete;
+  KernelCollector& operator=(const KernelCollector&) = delete;
+  KernelCollector(KernelCollector&&) = delete;
+  KernelCollector& operator=(KernelCollector&&) = delete;
+
   Result<> collect(Snapshot& out) override {
     if (!loaded_) load();
     loaded_ = true;
     // The probe that follows exits comes last: what a process does when it ends is still the target's for the others.
     for (Slot& slot : probes_)
       if (slot.probe && &slot != probes_.data()) take_turn(slot);
+    hand_over();
     if (membership_) {
       take_turn(probes_.front());
       // Nobody's processes can be told apart without it.
@@ -81,6 +91,7 @@ class KernelCollector : public Collector {
     }
     if (membership_ && !probes_.front().probe) lose_membership();
     if (membership_) out.add(kSeconds, seconds);
+    hand_over();
     return synced;
   }
 
@@ -124,6 +135,22 @@ class KernelCollector : public Collector {
     // Gone between two looks: the next one tells.
     if (const int code = entered.error().code; code == ESRCH || code == ENOENT || code == ENODEV) return;
     refuse(slot, "the target's cgroup of version 2: " + entered.error().text());
+  }
+
+  /// What the iterators can read is there for the other collectors from the next collection on.
+  void hand_over() {
+    const auto slot = std::ranges::find_if(
+        probes_, [](const Slot& one) { return one.description->object.name == "readers"; });
+    if (slot == probes_.end() || !options_.handover) return;
+    if (slot->probe && !reader_) {
+      reader_.emplace(*slot->probe);
+      if (auto works = reader_->check(); !works) refuse(*slot, works.error().text());
+    }
+    if (!slot->probe) reader_.reset();
+    options_.handover->reader = reader_ ? &*reader_ : nullptr;
+    options_.handover->forks = [this]() -> std::optional<Forks> {
+      return membership_ && probes_.front().attached ? membership_->forks() : std::nullopt;
+    };
   }
 
   Result<> sync() {
@@ -244,6 +271,7 @@ class KernelCollector : public Collector {
   OwnCgroup own_cgroup_;
   std::vector<Slot> probes_;
   std::optional<Membership> membership_;
+  std::optional<Reader> reader_;
   bool loaded_ = false;
 };
 

@@ -57,6 +57,7 @@ Membership::Membership(Membership&& other) noexcept
       generation_(other.generation_),
       forks_(other.forks_),
       idle_(other.idle_),
+      complete_(other.complete_),
       again_(other.again_) {}
 
 Membership& Membership::operator=(Membership&& other) noexcept {
@@ -68,6 +69,7 @@ Membership& Membership::operator=(Membership&& other) noexcept {
   std::swap(generation_, other.generation_);
   std::swap(forks_, other.forks_);
   std::swap(idle_, other.idle_);
+  std::swap(complete_, other.complete_);
   std::swap(again_, other.again_);
   return *this;
 }
@@ -183,6 +185,11 @@ void Membership::attached_now() {
   store(watched_->attached_at, static_cast<__u64>(now.tv_sec) * 1'000'000'000 + static_cast<__u64>(now.tv_nsec));
 }
 
+std::optional<Forks> Membership::forks() const {
+  if (!complete_ || __atomic_load_n(&watched_->full, __ATOMIC_ACQUIRE) != 0) return std::nullopt;
+  return Forks{__atomic_load_n(&watched_->forks, __ATOMIC_ACQUIRE), generation_};
+}
+
 Result<bool> Membership::sync(std::span<const Process> processes, const Process* main, std::uint64_t generation) {
   const std::uint32_t forks = __atomic_load_n(&watched_->forks, __ATOMIC_ACQUIRE);
   if (!again_ && generation_ == generation && forks_ == forks) return false;
@@ -198,7 +205,8 @@ Result<bool> Membership::sync(std::span<const Process> processes, const Process*
   store(watched_->main, it != known_.end() ? it->second : 0);
   generation_ = generation;
   forks_ = forks;
-  if (known_.size() < processes.size()) again_ = true;
+  complete_ = known_.size() >= processes.size();
+  if (!complete_) again_ = true;
   return unknown;
 }
 

@@ -10,6 +10,7 @@
 
 #include "bpf/watched.h"
 #include "collectors/kernel/probe.h"
+#include "collectors/kernel_reader.h"
 #include "collectors/target.h"
 
 namespace boxo::kernel {
@@ -39,6 +40,8 @@ class Membership {
   void set_cgroups(std::uint64_t memory, std::uint64_t io);
   /// How often the set of processes or the store of threads was full.
   std::uint64_t full() const { return watched_->full; }
+  /// What the kernel has noticed since the last sync; nothing if that does not hold for all processes.
+  std::optional<Forks> forks() const;
   /// A probe that is attached only at times is attached again: what was begun before does not count.
   void attached_now();
 
@@ -58,6 +61,7 @@ class Membership {
   std::uint64_t generation_ = 0;
   std::uint32_t forks_ = 0;
   std::bitset<WATCH_MARKS> idle_;  ///< marks that nobody needed at the last sync
+  bool complete_ = false;  ///< the last sync told the kernel of every process
   bool again_ = true;  ///< the last sync left something to look at again
 };
 

@@ -151,7 +151,7 @@ Result<> Probe::attach() {
     }
     links_.push_back(std::move(link));
   }
-  if (links_.empty()) return Error{"this kernel has none of its tracepoints"};
+  if (links_.empty() && !programs_.empty()) return Error{"this kernel has none of its tracepoints"};
   return {};
 }
 
@@ -258,12 +258,18 @@ int Probe::map_fd(const std::string& name) const {
   return ::bpf_object__find_map_fd_by_name(object_.get(), name.c_str());
 }
 
-Result<> Probe::iterate(const std::string& name, std::string& out) const {
+Result<> Probe::iterate(const std::string& name, std::string& out, pid_t pid) const {
   out.clear();
   Messages messages;
   const bpf_program* program = ::bpf_object__find_program_by_name(object_.get(), name.c_str());
   if (program == nullptr) return Error{"no program " + name};
-  const LinkPtr link(::bpf_program__attach_iter(program, nullptr));
+  bpf_iter_link_info info{};
+  info.task.pid = static_cast<std::uint32_t>(pid);
+  bpf_iter_attach_opts options{};
+  options.sz = sizeof(options);
+  options.link_info = &info;
+  options.link_info_len = sizeof(info);
+  const LinkPtr link(::bpf_program__attach_iter(program, pid != 0 ? &options : nullptr));
   if (!link) return Error{messages.reason(errno), {}, errno};
   const Fd fd(::bpf_iter_create(::bpf_link__fd(link.get())));
   if (!fd) return errno_error("iterator " + name);

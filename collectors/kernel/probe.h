@@ -61,8 +61,9 @@ class Probe {
   std::uint64_t full() const;
 
   int map_fd(const std::string& name) const;
-  /// Runs the iterator program `name` to its end; what it wrote replaces `out`.
-  Result<> iterate(const std::string& name, std::string& out) const;
+  /// Runs the iterator program `name` to its end, over the process `pid` alone if one is given (Linux 6.1;
+  /// code E2BIG before); what it wrote replaces `out`.
+  Result<> iterate(const std::string& name, std::string& out, pid_t pid = 0) const;
 
   /// New processes belong to the target: what the probe needs to know of them is what its iterator `remember` finds.
   Result<> remember() const;

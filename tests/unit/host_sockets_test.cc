@@ -375,11 +375,24 @@ TEST_CASE("sockets: another source, or none for a while, counts nothing twice") 
   CHECK(ledger.own().size() == 1);
   update(diag(5));
   CHECK(ledger.total(SocketLedger::kSent) == 1035);
+  // A reader of the target's own: the same sockets by other numbers, one of them in two processes.
+  std::vector<Socket> own = diag(6);
+  for (Socket& socket : own) {
+    socket.source = SocketSource::kKernel;
+    socket.id += 7000;
+  }
+  own.push_back(own.front());
+  ledger.update_own(own);
+  CHECK(ledger.own().size() == 4);
+  CHECK(ledger.total(SocketLedger::kSent) == 1036);
+  CHECK(ledger.total(SocketLedger::kDrops) == 7);
+  update(diag(7));
+  CHECK(ledger.total(SocketLedger::kSent) == 1037);
   // All closed, and numbers of an inode that comes back after all count.
   update({});
   CHECK(ledger.own().empty());
   update(diag(5));
-  CHECK(ledger.total(SocketLedger::kSent) == 1035 + 1035);
+  CHECK(ledger.total(SocketLedger::kSent) == 1037 + 1035);
 }
 
 TEST_CASE("sockets: each protocol by itself, with its own reason") {

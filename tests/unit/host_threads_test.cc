@@ -220,3 +220,60 @@ TEST_CASE("threads: a kernel without schedstat, and hostile text") {
   CHECK(table.trouble() != "");
   CHECK(table.totals().voluntary == 14);
 }
+
+namespace {
+
+class FakeReader final : public KernelReader {
+ public:
+  Result<> threads(pid_t, std::vector<ThreadReading>& out) override {
+    out = told;
+    return works ? Result<>() : Result<>(Error{"no"});
+  }
+  Result<> sockets(pid_t, std::vector<Socket>&) override { return Error{"no"}; }
+
+  std::vector<ThreadReading> told;
+  bool works = true;
+};
+
+}  // namespace
+
+TEST_CASE("threads: read by the kernel's iterator, by files, and by the iterator again, nothing counts twice") {
+  const std::string seven =
+      "State:\tS (sleeping)\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t2\n";
+  Tree tree({{"9/stat", ""}, {"9/task/9/status", seven}, {"9/task/10/status", seven}});
+  for (const char* tid : {"9", "10"}) tree.put(std::string("9/task/") + tid + "/schedstat", "100 50 3\n");
+  std::vector<Process> list;
+  list.push_back({{9, 1}, {}, "x", *Dir::open(tree.path("9"))});
+  FakeReader reader;
+  ThreadTable table;
+  table.update(list, nullptr);
+  CHECK_FALSE(table.by_reader());
+  CHECK(table.totals().voluntary == 14);
+  CHECK(table.totals().wait_ns == 100);
+
+  reader.told = {{9, 'R', 500, 110, 60, 4, 8, 2}, {10, 'D', 600, 100, 50, 3, 7, 2}, {11, 'S', 700, 1, 1, 1, 3, 0}};
+  for (int i = 0; i < 2; ++i) table.update(list, &reader);
+  CHECK(table.by_reader());
+  CHECK(table.totals().voluntary == 18);
+  CHECK(table.totals().wait_ns == 111);
+  CHECK(state(table, "running") == 1);
+  CHECK(state(table, "disk_sleep") == 1);
+  CHECK(state(table, "sleeping") == 1);
+
+  // The iterator fails: the files, where nothing has moved.
+  reader.works = false;
+  table.update(list, &reader);
+  CHECK_FALSE(table.by_reader());
+  CHECK(table.trouble() == "");
+  CHECK(table.size() == 2);
+  CHECK(table.totals().voluntary == 18);
+
+  // Thread 10 has ended and another one got its number.
+  reader.works = true;
+  reader.told = {{9, 'R', 500, 110, 60, 4, 9, 2}, {10, 'S', 601, 1, 1, 1, 2, 0}};
+  table.update(list, &reader);
+  reader.told[1].started_at = 602;
+  table.update(list, &reader);
+  CHECK(table.totals().voluntary == 18 + 1 + 2 + 2);
+  CHECK(table.size() == 2);
+}

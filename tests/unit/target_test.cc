@@ -386,3 +386,48 @@ TEST_CASE("the group of a process tree") {
   CHECK_FALSE(target->cgroup(""));
   CHECK_FALSE(target->cgroup("pids"));
 }
+
+TEST_CASE("where the kernel follows the target, others are looked at only when it forks") {
+  FakeProc proc{{.pid = 100, .parent = 1, .start = 10}, {.pid = 101, .parent = 100, .start = 11}};
+  auto target = *Target::make({TargetSpec::Kind::kPid, 100, ""}, proc.path());
+  auto handover = std::make_shared<Handover>();
+  std::optional<Forks> forks;
+  handover->forks = [&forks] { return forks; };
+  target.use(handover);
+  target.refresh();
+  REQUIRE(target.processes().size() == 2);
+
+  // Told to the kernel after the last look: whatever was forked in between is found by one more.
+  forks = Forks{7, target.generation()};
+  proc.add({.pid = 102, .parent = 100, .start = 12});
+  target.refresh();
+  REQUIRE(target.processes().size() == 3);
+  // It was not known to the kernel when the kernel was told: one more again.
+  forks->generation = target.generation();
+  proc.add({.pid = 103, .parent = 102, .start = 13});
+  target.refresh();
+  REQUIRE(target.processes().size() == 4);
+  forks->generation = target.generation();
+  target.refresh();
+
+  // Nothing forked, so nobody is looked at.
+  proc.add({.pid = 104, .parent = 100, .start = 14});
+  target.refresh();
+  CHECK(target.processes().size() == 4);
+  // What ends is seen all the same.
+  proc.end(101);
+  target.refresh();
+  CHECK(target.processes().size() == 3);
+  forks->generation = target.generation();
+  target.refresh();
+  CHECK(target.processes().size() == 3);
+  forks->count = 8;
+  target.refresh();
+  CHECK(target.processes().size() == 4);
+
+  // No word of the kernel any more.
+  forks.reset();
+  proc.add({.pid = 105, .parent = 100, .start = 15});
+  target.refresh();
+  CHECK(target.processes().size() == 5);
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "collectors/kernel/probe.h"
+#include "collectors/kernel_reader.h"
+
+namespace boxo::kernel {
+
+/// Reads threads and sockets through the iterators of bpf/readers.bpf.c.
+class Reader final : public KernelReader {
+ public:
+  /// `probe` is the loaded bpf/readers.bpf.c and outlives the reader.
+  explicit Reader(const Probe& probe) : probe_(&probe) {}
+
+  /// Whether this kernel has iterators over one process (6.1), and counts processes as /proc does.
+  Result<> check();
+
+  Result<> threads(pid_t pid, std::vector<ThreadReading>& out) override;
+  Result<> sockets(pid_t pid, std::vector<Socket>& out) override;
+
+ private:
+  const Probe* probe_;
+  std::string records_;
+};
+
+/// The letter of /proc for task_struct.__state and exit_state together.
+char state_letter(std::uint32_t state);
+
+}  // namespace boxo::kernel

@@ -159,7 +159,7 @@ class SocketsCollector final : public Collector {
       last_.reset();
     }
     // Of retransmits and drops probes tell more: they see the short-lived sockets too.
-    for (const Metric* metric : {&kSockets, &kQueued, &kAcceptQueue, &kAcceptUsage, &kUdpDrops, &kRtt,
+    for (const Metric* metric : {&kSockets, &kQueued, &kAcceptQueue, &kAcceptUsage, &kRtt,
                                  &kBytes, &kSegments, &kActive, &kBandwidth, &kLatency, &kLoss})
       if (by_reader_ && out.find(metric->name) != nullptr) out.family(*metric).source = Source::kKernel;
     return {};

@@ -79,8 +79,10 @@ TEST_CASE("threads: counted exactly, few and many") {
       CHECK(state(table, "sleeping") == static_cast<std::size_t>(count) + 1);
     }
     ::kill(child.pid(), SIGSTOP);
-    ::usleep(100'000);
-    table.update(list);
+    for (int tries = 0; tries < 500 && state(table, "stopped") != static_cast<std::size_t>(count) + 1; ++tries) {
+      ::usleep(20'000);
+      table.update(list);
+    }
     CHECK(state(table, "stopped") == static_cast<std::size_t>(count) + 1);
     CHECK(table.size() == static_cast<std::size_t>(count) + 1);
     child.kill();

@@ -324,8 +324,8 @@ def test_out_of_memory_kills(agent, target, memory_group):
 
 
 def test_signals(agent, tmp_path):
-    # Not pause(): a signal that comes just before it would be handled with the next one only.
-    handler = "import signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: print('x', flush=True))\nprint('READY', flush=True)\n" \
+    # Not print(): the next signal may come before it has returned. Not pause(): one that comes just before it would wait.
+    handler = "import os, signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: os.write(1, b'x\\n'))\nprint('READY', flush=True)\n" \
               "while True: time.sleep(0.01)"
     with subprocess.Popen(["python3", "-c", handler], stdout=subprocess.PIPE, text=True) as p:
         try:

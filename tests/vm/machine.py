@@ -8,9 +8,9 @@ import subprocess
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_blk", "crc32c_generic", "ext4"]
+MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_blk", "crc32c_generic", "ext4", "loop"]
 # Loaded when somebody needs them, as on a real system: what answers sock_diag, file systems, networks to test with.
-ON_DEMAND = ["tcp_diag", "udp_diag", "inet_diag", "unix_diag", "netlink_diag", "veth", "dummy", "sch_netem", "loop", "xfs", "btrfs"]
+ON_DEMAND = ["tcp_diag", "udp_diag", "inet_diag", "unix_diag", "netlink_diag", "veth", "dummy", "sch_netem", "xfs", "btrfs"]
 # mitigations and the watchdogs cost time that software emulation has not; the clock is the host's own counter.
 CMDLINE = ("console=ttyS0 quiet rootfstype=ramfs panic=-1 oops=panic mitigations=off no_timer_check tsc=reliable clocksource=tsc "
            "nowatchdog rcupdate.rcu_cpu_stall_suppress=1 psi=1 delayacct")

@@ -65,12 +65,17 @@ Result<Fd> listen_on(const Address& address) {
   if (const int code = ::getaddrinfo(host, address.port.c_str(), &hints, &found); code != 0)
     return Error{"not an IP address: " + address.host, "give a numeric address", EINVAL};
   Fd fd(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) {
+    const int code = errno;
+    ::freeaddrinfo(found);
+    return errno_error("cannot listen", address.ipv6 ? "where there is no IPv6, listen on 0.0.0.0 or 127.0.0.1" : "", code);
+  }
   const int on = 1;
   const int off = 0;
   ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   // [::] means every address, IPv4 too, whatever net.ipv6.bindv6only says.
   if (address.ipv6) ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-  const bool listens = fd && ::bind(fd.get(), found->ai_addr, found->ai_addrlen) == 0 && ::listen(fd.get(), 128) == 0;
+  const bool listens = ::bind(fd.get(), found->ai_addr, found->ai_addrlen) == 0 && ::listen(fd.get(), 128) == 0;
   const int code = errno;
   ::freeaddrinfo(found);
   if (listens) return fd;

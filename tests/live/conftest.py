@@ -26,7 +26,8 @@ TARGETS = BUILD / "tests" / "targets"
 CLOCK_TICK = os.sysconf("SC_CLK_TCK")
 KERNEL = tuple(int(x) for x in re.findall(r"\d+", os.uname().release)[:2])
 # Probes that do not work on every kernel of tests/vm: since when they do.
-SINCE = {"udp": (5, 11)}  # a tracing program can remember something with a socket
+# readers: iterators over one process; udp: a tracing program remembers something with a socket.
+SINCE = {"readers": (6, 1), "udp": (5, 11)}
 TOO_OLD = {probe for probe, since in SINCE.items() if KERNEL < since}
 # Every allowance of time is multiplied by this: tests/vm/run sets it, for machines emulated in software.
 SLOW = float(os.environ.get("BOXO_SLOW", "1"))

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import KERNEL, TARGETS, TOO_OLD, TargetProgram, wait_until
+from conftest import KERNEL, SLOW, TARGETS, TOO_OLD, TargetProgram, wait_until
 
 CONNECTS = "boxo_network_tcp_connects_total"
 LATENCY = "boxo_network_tcp_connect_latency_seconds"
@@ -528,8 +528,10 @@ def test_tcp_by_remote(watched, verb):
     page = t.agent.next_page()
     for i in (2, 3):
         sent, packets_out, received, packets_in = remote(page, f"127.0.0.{i}", "tcp")
-        # On the loopback nothing is lost; only a probe of a closed window would send a byte twice.
-        assert (1000000, 300000) <= (sent, received) <= (1000010, 300010)
+        # On the loopback nothing is lost; only a probe of a closed window would send a byte twice. Where all is slow, answers
+        # come so late that TCP sends again.
+        again = 10 if SLOW == 1 else 200000
+        assert 1000000 <= sent <= 1000000 + again and 300000 <= received <= 300000 + again
         assert packets_out >= 16 and packets_in >= 5
     ask(t, "reset")
     for s in made:

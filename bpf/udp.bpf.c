@@ -89,8 +89,8 @@ METRICS = {
 	{
 		.map = "drops",
 		.name = "boxo_network_udp_drops_total",
-		.help = "Datagrams that the target's UDP sockets did not take in, by the kernel's reason: a full receive buffer, "
-			"UDP's memory limit, a bad checksum, a socket filter, IPsec policy.",
+		.help = "Datagrams that the target's UDP sockets did not take in, by the kernel's reason where it tells (a full "
+			"receive buffer, UDP's memory limit, a bad checksum, a filter, IPsec policy), else all as socket.",
 		.labels = "reason",
 		.values = "receive_buffer,memory,checksum,filter,policy,other",
 		.tracepoint = "kfree_skb",

@@ -57,8 +57,8 @@ constexpr Metric kUdpDrops{
     "",
     "reason",
     Source::kProc,
-    "Datagrams that the target's UDP sockets did not take in. Reason socket: for the most part a "
-    "full receive buffer, also bad checksums and filters."};
+    "Datagrams that the target's UDP sockets did not take in, by the kernel's reason where it tells (a full receive buffer, "
+    "UDP's memory limit, a bad checksum, a filter, IPsec policy), else all as socket."};
 constexpr Metric kRtt{"boxo_network_tcp_rtt_seconds",
                       MetricType::kHistogram,
                       "seconds",

@@ -228,9 +228,8 @@ def lost(running, agent_program, number, credentials):
 NEEDED_FOR = {  # what docs/privileges.md says, a few of each
     "BPF": ["boxo_resource_runqueue_latency_seconds_bucket", "boxo_resource_block_io_latency_seconds_bucket"],
     "PERFMON": ["boxo_resource_runqueue_latency_seconds_bucket", "boxo_resource_block_io_latency_seconds_bucket"],
-    "SYS_PTRACE": ["boxo_resource_disk_write_bytes_total", "boxo_resource_memory_limit_bytes",
-                   "boxo_network_active_connections"],
-    "DAC_READ_SEARCH": ["boxo_resource_disk_write_bytes_total", "boxo_network_active_connections"],
+    "SYS_PTRACE": ["boxo_resource_disk_write_bytes_total", "boxo_resource_memory_limit_bytes"],
+    "DAC_READ_SEARCH": ["boxo_resource_disk_write_bytes_total", "boxo_resource_io_bytes_total"],
 }
 
 

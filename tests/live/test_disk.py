@@ -4,6 +4,7 @@ programs whose numbers are known. Cgroups of version 1 and 2."""
 import os
 import pathlib
 import re
+import select
 import signal
 import subprocess
 import time
@@ -385,14 +386,24 @@ def test_disk_pressure_by_waiting(agent, target, tmp_path):
     (tmp_path / "data").mkdir()
     mount = f"mount -t tmpfs -o size=64m none {tmp_path}/data && exec \"$@\""  # empty: no space that presses
     t = target("disk", cwd=tmp_path, prefix=("unshare", "--mount", "sh", "-c", mount, "sh"))
-    a = agent("--no-bpf", "--pid", t.pid, "--data-dir", tmp_path / "data", interval="1s")
+    a = agent("--no-bpf", "--pid", t.pid, "--data-dir", tmp_path / "data", interval="500ms")
     a.next_page(2)
+    seen = {}  # by the time of the tick
+
+    def look():
+        page = a.page()
+        seen[page.value("boxo_agent_last_collection_timestamp_seconds")] = page.value("boxo_resource_disk_pressure")
+        return len(seen)
+
+    look()
+    first = stalled()
     t.popen.stdin.write("append 2000\n")
     t.popen.stdin.flush()
-    first, began, seen = stalled(), time.monotonic(), []
-    for _ in range(4):
-        seen.append(a.next_page().value("boxo_resource_disk_pressure"))
-    mean = (stalled() - first) / (time.monotonic() - began)
+    wait_until("it has written", lambda: look() and select.select([t.popen.stdout], [], [], 0.05)[0], 60)
     t.read()
-    # The intervals that were seen are most of the time, not all of it.
-    assert max(seen) >= mean * 0.5 and min(seen) <= min(1, mean * 2 + 0.1), (seen, mean)
+    ended = look()
+    wait_until("two ticks after it", lambda: look() >= ended + 2)
+    truth = stalled() - first
+    times = sorted(seen)
+    told = sum(seen[end] * (end - begin) for begin, end in zip(times, times[1:]))
+    assert truth > 0.05 and told == pytest.approx(truth, rel=0.3, abs=0.1), (seen, truth)

@@ -71,6 +71,13 @@ CustomFamily* Custom::make_family(const Line& line, char type, Reason& reason) {
 
 Custom::Found Custom::find(const Line& line) {
   const char type = line.type == 'd' ? 'h' : line.type;
+  // First what the line alone says: it is remembered as the reason, whatever the name comes to mean later.
+  for (std::size_t i = 0; i < line.tag_count; ++i) {
+    const std::string_view key = line.tags[i].key;
+    if ((type == 'm' || type == 'h') && key == "le") return {nullptr, Reason::kTag};
+    if (std::find(constant_labels_.begin(), constant_labels_.end(), key) != constant_labels_.end())
+      return {nullptr, Reason::kTag};
+  }
   // Labels as they are exported: neither holds a newline and keys no '=', so no two series have the same key.
   key_.assign(line.name);
   for (std::size_t i = 0; i < line.tag_count; ++i) {
@@ -83,13 +90,6 @@ Custom::Found Custom::find(const Line& line) {
   CustomFamily* family = named == by_name_.end() ? nullptr : named->second;
   if (family != nullptr && family->type != type) return {nullptr, Reason::kTypeChanged};
   if (const auto it = by_key_.find(key_); it != by_key_.end()) return {it->second};
-
-  for (std::size_t i = 0; i < line.tag_count; ++i) {
-    const std::string_view key = line.tags[i].key;
-    if ((type == 'm' || type == 'h') && key == "le") return {nullptr, Reason::kTag};
-    if (std::find(constant_labels_.begin(), constant_labels_.end(), key) != constant_labels_.end())
-      return {nullptr, Reason::kTag};
-  }
   // The key and the labels, which hold the same text.
   const std::size_t bytes = 2 * key_.size() + line.tag_count * sizeof(Label);
   if (series_.size() >= limit_ || bytes > bytes_left_)

@@ -345,8 +345,8 @@ std::string Reference::count_custom(const Parsed& line) {
   if (type == "c" && !ends(exported, "_total")) exported += "_total";
   if (type == "ms" && !ends(exported, "_seconds")) exported += "_seconds";
   const auto typed = type_of_.find(line.name);
-  if (typed != type_of_.end() && typed->second != type) return "type_changed";
   if ((type == "ms" || type == "h") && line.tags.count("le")) return "tag";
+  if (typed != type_of_.end() && typed->second != type) return "type_changed";
   if (typed == type_of_.end()) {
     for (const std::string space : {"bitswap", "blockstore", "network", "resource", "agent"})
       if (base == space || base.rfind(space + "_", 0) == 0) return "name_conflict";

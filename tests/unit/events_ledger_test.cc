@@ -307,6 +307,7 @@ TEST_CASE("events: a bad line costs only itself, and is counted by its reason") 
            Row{"bitswap.blocks_received:1|c|#duplicate:1", Reason::kTag},
            Row{"own.thing:1|c|#__x:1", Reason::kTag},
            Row{"own.time:1|ms|#le:1", Reason::kTag},
+           Row{"own.count:1|ms|#le:1", Reason::kTag},  // a counter by now, and the line is wrong by itself
            Row{"own.thing:1|c|#region:1", Reason::kTag},  // a --label has this name
            Row{"own.count:1|g", Reason::kTypeChanged},
            Row{"own/count:1|c", Reason::kNameConflict},

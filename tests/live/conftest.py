@@ -50,6 +50,19 @@ def wait_until(what, condition, timeout=30.0, step=0.02):
         time.sleep(step)
 
 
+def remove_group(path):
+    """Removes a cgroup that a test made; what still runs in it moves to the one above."""
+    def removed():
+        for pid in (path / "cgroup.procs").read_text().split():
+            (path.parent / "cgroup.procs").write_text(pid)
+        try:
+            path.rmdir()
+        except OSError:
+            return False
+        return True
+    wait_until(f"{path} can be removed", removed)
+
+
 class Page:
     """One /metrics page."""
 

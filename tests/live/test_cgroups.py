@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from conftest import SLOW, wait_until
+from conftest import SLOW, remove_group, wait_until
 
 MIB = 1 << 20
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
@@ -33,15 +33,7 @@ def group():
 
     yield make
     for path in made:
-        def removed():
-            for pid in (path / "cgroup.procs").read_text().split():
-                (path.parent / "cgroup.procs").write_text(pid)
-            try:
-                path.rmdir()
-            except OSError:
-                return False
-            return True
-        wait_until(f"{path} can be removed", removed)
+        remove_group(path)
 
 
 def fields(file):

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import wait_until
+from conftest import remove_group, wait_until
 
 MIB = 1 << 20
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
@@ -51,15 +51,7 @@ def memory_group():
 
     yield make
     for path in made:
-        def removed():
-            for pid in (path / "cgroup.procs").read_text().split():
-                (path.parent / "cgroup.procs").write_text(pid)
-            try:
-                path.rmdir()
-            except OSError:
-                return False
-            return True
-        wait_until(f"{path} can be removed", removed)
+        remove_group(path)
 
 
 def enter(group, *targets):

@@ -2,14 +2,12 @@
 /* Keeps the set of the target's processes right between two ticks, and the store of their threads. */
 #include "exit.h"
 #include "hist.h"
+#include "pidns.h"
 #include "watch.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 PROBE = {.help = "which processes and threads belong to the target, followed through fork and exit"};
-
-/* The agent's pid namespace, set by user space before load. */
-const volatile u32 agent_pidns = 0;
 
 static __always_inline void remember_thread(struct watched *w, struct task_struct *task)
 {
@@ -96,18 +94,9 @@ int translate(struct bpf_iter__task *ctx)
 
 	if (!pid)
 		return 0;
-	u32 level = BPF_CORE_READ(pid, level);
+	struct translation record = {.pid = number_for_agent(pid), .tgid = task->tgid};
 
-	for (u32 i = 0; i < 32 && i <= level; i++) {
-		struct upid upid = {};
-
-		bpf_core_read(&upid, bpf_core_type_size(struct upid), &pid->numbers[i]);
-		if (BPF_CORE_READ(upid.ns, ns.inum) != agent_pidns)
-			continue;
-		struct translation record = {.pid = upid.nr, .tgid = task->tgid};
-
+	if (record.pid)
 		bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
-		return 0;
-	}
 	return 0;
 }

@@ -2,15 +2,13 @@
 /* Iterators over the threads and the sockets of one process: what /proc/PID/task and sock_diag tell, without a file
  * for each thread and without the sockets of everybody else. An iterator over one process needs Linux 6.1. */
 #include "hist.h"
+#include "pidns.h"
 #include "readings.h"
 #include "sockets.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 PROBE = {.help = "threads and sockets of the target, read at each collection by iterators"};
-
-/* The agent's pid namespace, set by user space before load. */
-const volatile u32 agent_pidns = 0;
 
 #define AF_UNIX 1
 #define IPPROTO_TCP 6
@@ -115,18 +113,9 @@ int read_threads(struct bpf_iter__task *ctx)
 
 	if (!pid)
 		return 0;
-	u32 level = BPF_CORE_READ(pid, level);
-
-	for (u32 i = 0; i < 32 && i <= level; i++) {
-		struct upid upid = {};
-
-		bpf_core_read(&upid, bpf_core_type_size(struct upid), &pid->numbers[i]);
-		if (BPF_CORE_READ(upid.ns, ns.inum) != agent_pidns)
-			continue;
-		reading.tid = upid.nr;
+	reading.tid = number_for_agent(pid);
+	if (reading.tid)
 		bpf_seq_write(ctx->meta->seq, &reading, sizeof(reading));
-		return 0;
-	}
 	return 0;
 }
 

@@ -3,9 +3,11 @@
 
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <csignal>
 #include <cstring>
 
@@ -55,6 +57,18 @@ Result<Child> Child::fork_held(const std::vector<std::string>& command, const rl
     become(argv.data(), descriptors, go[0], failure[1]);
   }
   return Child(pid, std::move(go_write), std::move(failure_read));
+}
+
+pid_t Child::pid_in_proc() const {
+  const Fd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
+  const auto proc = Dir::open("/proc");
+  const auto info = fd && proc ? proc->read("self/fdinfo/" + std::to_string(fd.get())) : Result<std::string>(Error{});
+  const std::string key = "\nPid:\t";
+  const std::size_t at = info ? info->find(key) : std::string::npos;
+  pid_t pid = 0;
+  if (at != std::string::npos)
+    std::from_chars(info->data() + at + key.size(), info->data() + info->size(), pid);
+  return pid > 0 ? pid : pid_;
 }
 
 Result<> Child::release() {

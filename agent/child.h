@@ -26,6 +26,8 @@ class Child {
   Child& operator=(const Child&) = delete;
 
   pid_t pid() const { return pid_; }
+  /// The same process in /proc, which may be of another pid namespace than the agent.
+  pid_t pid_in_proc() const;
   /// Lets it run; an Error if the command cannot be executed (code ENOENT, EACCES …).
   Result<> release();
   void signal(int number) const;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #include "agent/http.h"
 
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <sys/epoll.h>
@@ -10,10 +11,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <string_view>
 #include <thread>
 
 #include "collectors/fd.h"
+#include "collectors/log.h"
 #include "collectors/thread.h"
 
 namespace boxo {
@@ -29,6 +32,10 @@ constexpr unsigned kIdleSeconds = 10;
 // have an end too.
 constexpr std::chrono::seconds kHeadTime{10};
 constexpr std::chrono::seconds kAnswerTime{60};
+// While all places are taken, one that has not asked for anything yet soon makes room for those that wait.
+constexpr std::chrono::milliseconds kHeadTimeWhenFull{250};
+// How long a connection waits that cannot be accepted, as without a free descriptor.
+constexpr std::chrono::milliseconds kAcceptPause{100};
 constexpr std::size_t kConnectionMemory = 8192;  // the request's head and ours
 
 struct Address {
@@ -119,11 +126,19 @@ MHD_Response* library_response(const HttpResponse& from) {
 struct HttpServer::Impl {
   std::map<std::string, Handler> pages;
   std::string url;
-  Fd listener;  // closed by the library, see listen()
+  Fd listener;
+  Fd spare;  // given up for a connection when no other descriptor is left: that is when somebody wants to see the page
+  bool listening = false;
+  steady_clock::time_point accept_again{};
+  bool told = false;
   Fd epoll;
   Fd stop;
   MHD_Daemon* daemon = nullptr;
-  std::map<MHD_Connection*, steady_clock::time_point> deadlines;  // of the open connections, for the serving thread
+  struct Patience {
+    steady_clock::time_point deadline;
+    std::optional<steady_clock::time_point> silent_since;  // it is our turn to wait
+  };
+  std::map<MHD_Connection*, Patience> connections;  // that are open, for the serving thread
   std::thread thread;
 
   ~Impl() {
@@ -141,31 +156,78 @@ struct HttpServer::Impl {
     return page == pages.end() ? plain(MHD_HTTP_NOT_FOUND, "no such page; see /\n") : page->second();
   }
 
-  void set_deadline(MHD_Connection* connection, steady_clock::duration time) {
-    deadlines[connection] = steady_clock::now() + time;
+  void wait_for_head(MHD_Connection* connection) {
+    const auto now = steady_clock::now();
+    connections[connection] = {now + kHeadTime, now};
   }
+  bool full() const { return connections.size() >= kMaxConnections; }
 
   static void on_connection(void* self, MHD_Connection* connection, void**, MHD_ConnectionNotificationCode what) {
     auto* const impl = static_cast<Impl*>(self);
     if (what == MHD_CONNECTION_NOTIFY_STARTED)
-      impl->set_deadline(connection, kHeadTime);
+      impl->wait_for_head(connection);
     else
-      impl->deadlines.erase(connection);
+      impl->connections.erase(connection);
   }
 
   static void on_answered(void* self, MHD_Connection* connection, void**, MHD_RequestTerminationCode) {
-    static_cast<Impl*>(self)->set_deadline(connection, kHeadTime);
+    static_cast<Impl*>(self)->wait_for_head(connection);
+  }
+
+  /// The library's own accepting would try again at once, and again, while there is no descriptor for a connection.
+  void accept_connections() {
+    while (!full()) {
+      sockaddr_storage address{};
+      socklen_t size = sizeof address;
+      const auto accept = [&] {
+        return Fd(::accept4(listener.get(), reinterpret_cast<sockaddr*>(&address), &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
+      };
+      Fd fd = accept();
+      if (!fd && (errno == EMFILE || errno == ENFILE) && spare) {
+        spare.reset();
+        fd = accept();
+      }
+      if (!fd) {
+        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) pause_accepting();
+        return;
+      }
+      MHD_add_connection(daemon, fd.release(), reinterpret_cast<const sockaddr*>(&address), size);
+    }
+  }
+
+  void pause_accepting() {
+    const Error error = errno_error("HTTP: a connection waits, it cannot be accepted", "raise the limit of open files (ulimit -Hn)");
+    if (!told) log_warn(error.text());
+    told = true;
+    accept_again = steady_clock::now() + kAcceptPause;
+  }
+
+  /// Looks at the listening socket while a connection can be taken. Returns how many milliseconds a pause has left, or -1.
+  int listen_or_pause() {
+    if (!spare) spare = Fd(::fcntl(stop.get(), F_DUPFD_CLOEXEC, 0));
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(accept_again - steady_clock::now());
+    const bool wanted = left.count() <= 0 && !full();
+    if (wanted != listening) {
+      epoll_event event{};
+      if (wanted) event.events = EPOLLIN;
+      event.data.fd = listener.get();
+      ::epoll_ctl(epoll.get(), EPOLL_CTL_MOD, listener.get(), &event);
+      listening = wanted;
+    }
+    return left.count() > 0 ? static_cast<int>(left.count()) : -1;
   }
 
   /// Ends the connections that took too long; the library notices that. Returns how many milliseconds the next one has.
   int enforce_deadlines() {
     const auto now = steady_clock::now();
     auto next = std::chrono::milliseconds(1000 * kIdleSeconds);
-    for (auto& [connection, deadline] : deadlines) {
+    for (auto& [connection, patience] : connections) {
+      auto& deadline = patience.deadline;
+      if (full() && patience.silent_since) deadline = std::min(deadline, *patience.silent_since + kHeadTimeWhenFull);
       if (deadline <= now) {
         const MHD_ConnectionInfo* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
         if (info != nullptr) ::shutdown(info->connect_fd, SHUT_RDWR);
-        deadline = now + kHeadTime;
+        patience = {now + kHeadTime, {}};
       }
       next = std::min(next, std::chrono::ceil<std::chrono::milliseconds>(deadline - now));
     }
@@ -178,7 +240,7 @@ struct HttpServer::Impl {
     static char head;
     if (*seen == nullptr) {
       *seen = &head;
-      static_cast<Impl*>(self)->set_deadline(connection, kAnswerTime);
+      static_cast<Impl*>(self)->connections[connection] = {steady_clock::now() + kAnswerTime, {}};
       return MHD_YES;
     }
     if (*body_size != 0) {
@@ -199,32 +261,35 @@ struct HttpServer::Impl {
     while (true) {
       const int next = enforce_deadlines();
       MHD_UNSIGNED_LONG_LONG timeout = 0;
-      const int wait = MHD_get_timeout(daemon, &timeout) == MHD_YES
-                           ? static_cast<int>(std::min<MHD_UNSIGNED_LONG_LONG>(timeout, static_cast<unsigned>(next)))
-                           : -1;
-      epoll_event events[2];
-      const int n = ::epoll_wait(epoll.get(), events, 2, wait);
-      for (int i = 0; i < n; ++i)
+      int wait = listen_or_pause();
+      if (MHD_get_timeout(daemon, &timeout) == MHD_YES) {
+        const auto library = static_cast<int>(std::min<MHD_UNSIGNED_LONG_LONG>(timeout, static_cast<unsigned>(next)));
+        wait = wait < 0 ? library : std::min(wait, library);
+      }
+      epoll_event events[3];
+      const int n = ::epoll_wait(epoll.get(), events, 3, wait);
+      for (int i = 0; i < n; ++i) {
         if (events[i].data.fd == stop.get()) return;
+        if (events[i].data.fd == listener.get()) accept_connections();
+      }
       MHD_run(daemon);
     }
   }
 
   Result<> start() {
-    daemon = MHD_start_daemon(MHD_USE_EPOLL, 0, nullptr, nullptr, &Impl::handle, this, MHD_OPTION_LISTEN_SOCKET,
-                              listener.get(), MHD_OPTION_CONNECTION_LIMIT, kMaxConnections,
+    daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, nullptr, nullptr, &Impl::handle, this,
+                              MHD_OPTION_CONNECTION_LIMIT, kMaxConnections,
                               MHD_OPTION_CONNECTION_TIMEOUT, kIdleSeconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                               kConnectionMemory, MHD_OPTION_NOTIFY_CONNECTION, &Impl::on_connection, this,
                               MHD_OPTION_NOTIFY_COMPLETED, &Impl::on_answered, this, MHD_OPTION_END);
     if (daemon == nullptr) return errno_error("the HTTP server does not start");
-    listener.release();  // MHD_stop_daemon closes it
     const MHD_DaemonInfo* info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD);
     epoll = Fd(::epoll_create1(EPOLL_CLOEXEC));
     stop = Fd(::eventfd(0, EFD_CLOEXEC));
     if (info == nullptr || !epoll || !stop) return errno_error("the HTTP server does not start");
-    for (const int fd : {info->epoll_fd, stop.get()}) {
+    for (const int fd : {info->epoll_fd, stop.get(), listener.get()}) {
       epoll_event event{};
-      event.events = EPOLLIN;
+      if (fd != listener.get()) event.events = EPOLLIN;  // see listen_or_pause()
       event.data.fd = fd;
       if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0)
         return errno_error("the HTTP server does not start");

@@ -17,7 +17,7 @@
 #include "agent/report.h"
 #include "agent/version.h"
 #include "collectors/catalogue.h"
-#include "collectors/kernel/probes.h"
+#include "collectors/kernel/description.h"
 #include "collectors/log.h"
 
 namespace boxo {
@@ -55,7 +55,11 @@ int print(const std::string& text) {
 KnownNames known_names() {
   KnownNames names;
   for (const CollectorInfo* info : catalogue()) names.collectors.emplace_back(info->name);
-  for (const kernel::EmbeddedProbe& probe : kernel::embedded_probes()) names.probes.emplace_back(probe.name);
+  for (const kernel::Description& probe : kernel::descriptions()) {
+    names.probes.emplace_back(probe.object.name);
+    if (probe.on_request) names.with_share.emplace_back(probe.object.name);
+  }
+  if (!names.probes.empty()) names.base = names.probes.front();
   return names;
 }
 
@@ -64,6 +68,10 @@ Result<Fd> take_signals(bool with_command) {
   sigset_t signals;
   ::sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT}) ::sigaddset(&signals, signal);
+  // The terminal was closed, unless somebody took care that this does not matter (nohup(1)).
+  struct sigaction hangup {};
+  ::sigaction(SIGHUP, nullptr, &hangup);
+  if (hangup.sa_handler != SIG_IGN) ::sigaddset(&signals, SIGHUP);
   if (with_command)
     for (const int signal : {SIGCHLD, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT}) ::sigaddset(&signals, signal);
   ::sigprocmask(SIG_BLOCK, &signals, nullptr);
@@ -104,7 +112,7 @@ class Agent {
       auto child = Child::fork_held(options_.command, descriptors);
       if (!child) return fail(kBadCommandLine, child.error());
       child_ = std::move(*child);
-      options_.target = {TargetSpec::Kind::kPid, child_->pid(), {}};
+      options_.target = {TargetSpec::Kind::kPid, child_->pid_in_proc(), {}};
     }
     auto target = Target::make(options_.target, "/proc", options_.collection.cgroup_root);
     if (!target) {
@@ -188,7 +196,7 @@ class Agent {
   Result<> shed_privileges() {
     const auto own = Dir::open("/proc/self/ns");
     const auto ours = own ? own->link("net") : Result<std::string>(own.error());
-    const auto theirs = target_->up() ? target_->main()->proc.link("ns/net") : Result<std::string>(Error{"no target"});
+    const auto theirs = target_->up() ? target_->main()->shared().link("ns/net") : Result<std::string>(Error{"no target"});
     const bool same = ours && theirs && *ours == *theirs;
     auto dropped = drop_privileges({.network = target_->spec().kind != TargetSpec::Kind::kPid, .admin = !same, .kill = child_.has_value()});
     if (dropped) log_debug("capabilities left: " + privileges_left());
@@ -199,7 +207,7 @@ class Agent {
     return {"-- " + options_.command[0] + ": " + error.message, error.hint, error.code};
   }
 
-  /// SIGTERM and SIGINT end the agent; with a command they are the command's, and its end is the agent's.
+  /// SIGTERM, SIGINT and SIGHUP end the agent; with a command they are the command's, and its end is the agent's.
   void handle_signals() {
     signalfd_siginfo info{};
     while (::read(signals_.get(), &info, sizeof info) == sizeof info) {

@@ -15,6 +15,7 @@
 #include <unordered_set>
 
 #include "agent/version.h"
+#include "collectors/catalogue.h"
 #include "collectors/contract.h"
 #include "collectors/log.h"
 
@@ -33,11 +34,16 @@ constexpr Metric kTargetUp{"boxo_agent_target_up", MetricType::kGauge, "", "", S
 constexpr Metric kTargetProcesses{"boxo_agent_target_processes", MetricType::kGauge, "", "", Source::kAgent,
                                   "Processes of the target that are being watched."};
 constexpr Metric kTargetRestarts{"boxo_agent_target_restarts_total", MetricType::kCounter, "", "", Source::kAgent,
-                                 "How often the target's main process was replaced by a new one."};
+                                 "How often a new process became the target's main one. One that ran already and takes its place is no "
+                                 "restart: the log tells."};
 constexpr Metric kCollectorSuccess{"boxo_agent_collector_success", MetricType::kGauge, "", "collector",
                                    Source::kAgent, "1 if the collector's last run succeeded, else 0."};
 constexpr Metric kCollectorDuration{"boxo_agent_collector_duration_seconds", MetricType::kGauge, "seconds",
                                     "collector", Source::kAgent, "Wall time of the collector's last run."};
+constexpr Metric kCollectorAge{"boxo_agent_collector_age_seconds", MetricType::kGauge, "seconds", "collector",
+                               Source::kAgent,
+                               "How old what the collector's last run showed was: 0 if it read it then, more if reading "
+                               "so much again so soon would have been too dear."};
 constexpr Metric kSourceInfo{"boxo_agent_metric_source_info", MetricType::kGauge, "", "metric,source",
                              Source::kAgent,
                              "Always 1; says where each of the names that have several possible sources comes from."};
@@ -54,7 +60,7 @@ constexpr Metric kLastCollection{"boxo_agent_last_collection_timestamp_seconds",
 
 constexpr Metric kMetrics[] = {kBuildInfo,         kTargetUp,   kTargetProcesses, kTargetRestarts,
                                kCollectorSuccess,  kSourceInfo, kAbsentInfo,      kCpuSeconds,
-                               kCollectorDuration, kMemory,     kMissedTicks,     kLastCollection};
+                               kCollectorDuration, kCollectorAge, kMemory,     kMissedTicks,     kLastCollection};
 
 double seconds_of(const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6; }
 
@@ -62,6 +68,19 @@ double unix_time() {
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
+}
+
+/// Whether the collectors of this build have more than one source for it.
+bool has_several_sources(std::string_view name) {
+  static const std::unordered_set<std::string_view> names = [] {
+    std::unordered_set<std::string_view> several;
+    std::unordered_map<std::string_view, Source> first;
+    for (const CollectorInfo* info : catalogue())
+      for (const Metric& metric : info->metrics())
+        if (first.try_emplace(metric.name, metric.source).first->second != metric.source) several.insert(metric.name);
+    return several;
+  }();
+  return names.contains(name);
 }
 
 /// Of each name the family from the best source; what has no sample is not shown.
@@ -103,11 +122,12 @@ PerformanceMonitor::PerformanceMonitor(Target& target, Fd epoll, Fd timer, Fd st
       epoll_(std::move(epoll)),
       timer_(std::move(timer)),
       stop_(std::move(stop)),
-      self_(std::move(self)) {}
+      self_(std::move(self)),
+      waiting_(target.describe()) {}
 
 void PerformanceMonitor::register_collector(std::string name, std::unique_ptr<Collector> collector,
                                             nanoseconds every) {
-  entries_.push_back({std::move(collector), every, {}, nullptr});
+  entries_.push_back({std::move(collector), every, {}, nullptr, Changes("")});
   statuses_.push_back({std::move(name), false, "not run yet", 0});
 }
 
@@ -124,10 +144,13 @@ void PerformanceMonitor::run(Entry& entry, CollectorStatus& status) {
   auto snapshot = std::make_shared<Snapshot>();
   const auto done = entry.collector->collect(*snapshot);
   status.seconds = duration<double>(steady_clock::now() - begin).count();
-  if (!done && done.error().text() != status.error)
-    log_warn("collector " + status.name + ": " + done.error().text());
+  status.age = duration<double>(entry.collector->age()).count();
   status.success = static_cast<bool>(done);
   status.error = done ? std::string() : done.error().text();
+  if (const auto untold = entry.told.update(status.error)) {
+    const std::string who = "collector " + status.name + ": ";
+    done ? log_info(who + "works again" + *untold) : log_warn(who + status.error + *untold);
+  }
   entry.last = std::move(snapshot);
   if (log_enabled(LogLevel::kDebug))
     for (const std::string& line : entry.collector->debug_lines()) log_debug(status.name + ": " + line);
@@ -176,7 +199,7 @@ std::vector<Absence> PerformanceMonitor::missing(const Publication& publication)
       if (settled.insert(absence.metric).second) absences.push_back(absence);
   for (const auto& [name, source] : withheld_)
     if (settled.insert(name).second)
-      absences.push_back({std::string(name), "counted by source " + std::string(source_label(source)) + " so far"});
+      absences.push_back({std::string(name), "counted by source " + std::string(source_label(name, source)) + " so far, which tells nothing now"});
   return absences;
 }
 
@@ -189,11 +212,12 @@ Snapshot PerformanceMonitor::about_itself(const Publication& publication) const 
   for (const CollectorStatus& status : statuses_) {
     out.add(kCollectorSuccess, status.success ? 1 : 0, {{"collector", status.name}});
     out.add(kCollectorDuration, status.seconds, {{"collector", status.name}});
+    out.add(kCollectorAge, status.age, {{"collector", status.name}});
   }
   for (const Family* family : publication.families)
-    if (has_several_sources(family->metric->name))
+    if (has_told_source(family->metric->name) || has_several_sources(family->metric->name))
       out.add(kSourceInfo, 1,
-              {{"metric", std::string(family->metric->name)}, {"source", std::string(source_label(family->source))}});
+              {{"metric", std::string(family->metric->name)}, {"source", std::string(source_label(family->metric->name, family->source))}});
   for (const Absence& absence : publication.absences)
     out.add(kAbsentInfo, 1, {{"metric", absence.metric}, {"reason", absence.reason}});
   rusage usage{};
@@ -212,13 +236,17 @@ Snapshot PerformanceMonitor::about_itself(const Publication& publication) const 
 }
 
 void PerformanceMonitor::follow_target() {
-  if (target_.generation() == target_generation_ && target_fd_ == target_.ended_fd()) return;
-  target_generation_ = target_.generation();
   const ProcessId main = target_.up() ? target_.main()->id : ProcessId{};
   if (main != main_) {
     main_ = main;
     log_info(target_.up() ? "watching " + target_.describe() : "waiting: " + target_.describe());
+    waiting_ = Changes(target_.describe());
+  } else if (!target_.up()) {
+    const std::string what = target_.describe();
+    if (const auto untold = waiting_.update(what)) log_info("waiting: " + what + *untold);
   }
+  if (target_.generation() == target_generation_ && target_fd_ == target_.ended_fd()) return;
+  target_generation_ = target_.generation();
   // The old pidfd was closed with its process and has left epoll by itself.
   if (target_fd_ >= 0) unwatch(target_fd_);
   target_fd_ = target_.ended_fd();

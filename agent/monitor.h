@@ -14,6 +14,7 @@
 
 #include "collectors/collector.h"
 #include "collectors/fd.h"
+#include "collectors/log.h"
 
 namespace boxo {
 
@@ -23,6 +24,7 @@ struct CollectorStatus {
   bool success = false;
   std::string error;
   double seconds = 0;
+  double age = 0;  ///< of what it showed, in seconds
 };
 
 /// What one tick published: the latest Snapshot of every collector, and of each metric name the family to show (where
@@ -74,6 +76,7 @@ class PerformanceMonitor {
     std::chrono::nanoseconds every;
     std::chrono::steady_clock::time_point due;
     std::shared_ptr<const Snapshot> last;
+    Changes told{""};  // its error
   };
 
   PerformanceMonitor(Target& target, Fd epoll, Fd timer, Fd stop, Dir self);
@@ -97,6 +100,7 @@ class PerformanceMonitor {
   int target_fd_ = -1;  // the pidfd in epoll_, owned by the target
   std::uint64_t target_generation_ = 0;
   ProcessId main_{};  // what the log last said
+  Changes waiting_;   // for what, while there is no target
   std::map<std::string, Source, std::less<>> counting_;  // of each counter and histogram: where it was shown from
   std::vector<std::pair<std::string_view, Source>> withheld_;  // of these, what is kept from this tick's page
   std::uint64_t missed_ticks_ = 0;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <functional>
+#include <map>
 #include <optional>
 
 #include "agent/version.h"
@@ -102,14 +104,65 @@ Result<std::size_t> count_of(const std::string& option, const std::string& text,
   return value;
 }
 
+bool has(const std::vector<std::string>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
 Result<> check_names(const std::string& option, const std::vector<std::string>& given,
                      const std::vector<std::string>& known) {
+  for (const std::string& name : given)
+    if (!has(known, name)) return wrong(option, name, "no such name", "choose among " + joined(known));
+  return {};
+}
+
+/// "syscalls" of "syscalls:10%".
+std::string name_part(const std::string& text) { return text.substr(0, text.find(':')); }
+
+Result<> check_probes(const std::vector<std::string>& given, const KnownNames& known) {
+  std::map<std::string, std::string> seen;
   for (const std::string& text : given) {
-    const std::string name = text.substr(0, text.find(':'));
-    if (std::find(known.begin(), known.end(), name) == known.end())
-      return wrong(option, text, "no such name", "choose among " + joined(known));
+    const std::string name = name_part(text);
+    if (!has(known.probes, name))
+      return wrong("--probe", text, "no such name", "choose among " + joined(known.probes));
+    if (!kernel::share_of(text))
+      return wrong("--probe", text, "not a share of the time", "give NAME, or NAME:10% with more than 0 and at most 100");
+    if (text != name && !has(known.with_share, name))
+      return wrong("--probe", text, "it cannot be attached for a share of the time",
+                   "leave the share out; " + joined(known.with_share) + " can have one");
+    if (const auto& first = seen.try_emplace(name, text).first->second; first != text)
+      return wrong("--probe", text, "given already as " + first, "give each probe once");
   }
   return {};
+}
+
+/// Whether the command line itself has the option, not only the file.
+using Given = std::function<bool(std::string_view)>;
+
+/// What is both asked for and left out. A file that says the one does not stand against a command line that says the other.
+Result<> settle(const char* on, const std::vector<std::string>& wanted, const char* off,
+                std::vector<std::string>& unwanted, const Given& given) {
+  const auto clashes = [&](const std::string& text) { return has(unwanted, name_part(text)); };
+  const auto clash = std::find_if(wanted.begin(), wanted.end(), clashes);
+  if (clash == wanted.end()) return {};
+  if (given(on) == given(off))
+    return wrong(on, *clash, "left out by " + std::string(off) + " " + name_part(*clash), "give only one of them");
+  if (given(on))
+    for (const std::string& text : wanted) std::erase(unwanted, name_part(text));
+  return {};
+}
+
+Result<> check_choices(const KnownNames& known, const Given& given, Options& options) {
+  auto& probes_off = options.collection.probes_off;
+  for (const auto& [option, names, all] : {std::tuple{"--collector", &options.collectors_on, &known.collectors},
+                                           std::tuple{"--no-collector", &options.collectors_off, &known.collectors},
+                                           std::tuple{"--no-probe", &probes_off, &known.probes}})
+    if (auto checked = check_names(option, *names, *all); !checked) return checked;
+  if (has(probes_off, known.base))
+    return wrong("--no-probe", known.base, "the other probes need it", "use --no-bpf to have none of them");
+  if (auto checked = check_probes(options.collection.probes_on, known); !checked) return checked;
+  if (auto settled = settle("--collector", options.collectors_on, "--no-collector", options.collectors_off, given); !settled)
+    return settled;
+  return settle("--probe", options.collection.probes_on, "--no-probe", probes_off, given);
 }
 
 Result<> take_events(const Raw& raw, EventOptions& events) {
@@ -131,7 +184,7 @@ Result<> take_events(const Raw& raw, EventOptions& events) {
   return {};
 }
 
-Result<> take(const Raw& raw, const KnownNames& known, Options& options) {
+Result<> take(const Raw& raw, const KnownNames& known, const Given& given, Options& options) {
   auto target = target_of(raw);
   if (!target) return target.error();
   options.target = std::move(*target);
@@ -151,15 +204,7 @@ Result<> take(const Raw& raw, const KnownNames& known, Options& options) {
   const auto level = log_level(raw.log_level);
   if (!level) return wrong("--log-level", raw.log_level, "no such level", "choose among error, warn, info, debug");
   options.log_level = *level;
-  for (const auto& [option, given, names] :
-       {std::tuple{"--collector", &options.collectors_on, &known.collectors},
-        std::tuple{"--no-collector", &options.collectors_off, &known.collectors},
-        std::tuple{"--probe", &options.collection.probes_on, &known.probes},
-        std::tuple{"--no-probe", &options.collection.probes_off, &known.probes}})
-    if (auto checked = check_names(option, *given, *names); !checked) return checked;
-  for (const std::string& text : options.collection.probes_on)
-    if (!kernel::share_of(text))
-      return wrong("--probe", text, "not a share of the time", "give NAME, or NAME:10% with more than 0 and at most 100");
+  if (auto checked = check_choices(known, given, options); !checked) return checked;
   options.collection.events.required = !options.once && !options.check;
   return take_events(raw, options.collection.events);
 }
@@ -230,12 +275,7 @@ void describe(CLI::App& app, Options& options, Raw& raw) {
 }
 
 /// A target on the command line replaces the one in the configuration file, whatever its kind.
-void prefer_command_line(int argc, const char* const* argv, bool command, Raw& raw) {
-  const auto given = [&](std::string_view name) {
-    return std::any_of(argv + 1, argv + argc, [&](std::string_view word) {
-      return word == name || (word.starts_with(name) && word.substr(name.size()).starts_with('='));
-    });
-  };
+void prefer_command_line(const Given& given, bool command, Raw& raw) {
   const std::pair<const char*, std::optional<std::string>*> all[] = {
       {"--pid", &raw.pid}, {"--comm", &raw.comm}, {"--cgroup", &raw.cgroup}, {"--container", &raw.container}};
   const bool any = command || std::any_of(std::begin(all), std::end(all), [&](const auto& one) { return given(one.first); });
@@ -246,8 +286,7 @@ void prefer_command_line(int argc, const char* const* argv, bool command, Raw& r
 }  // namespace
 
 bool Options::wants(std::string_view collector) const {
-  const auto has = [&](const auto& names) { return std::find(names.begin(), names.end(), collector) != names.end(); };
-  return (collectors_on.empty() || has(collectors_on)) && !has(collectors_off);
+  return (collectors_on.empty() || has(collectors_on, collector)) && !has(collectors_off, collector);
 }
 
 Result<nanoseconds> parse_duration(const std::string& text) {
@@ -297,8 +336,13 @@ Result<std::variant<Options, Printout>> parse_options(int argc, const char* cons
   } catch (const CLI::Error& error) {
     return Error{one_line(error.what()), "see boxo-agent --help"};
   }
-  prefer_command_line(own, argv, !options.command.empty(), raw);
-  if (auto taken = take(raw, known, options); !taken) return taken.error();
+  const Given given = [&](std::string_view name) {
+    return std::any_of(argv + 1, argv + own, [&](std::string_view word) {
+      return word == name || (word.starts_with(name) && word.substr(name.size()).starts_with('='));
+    });
+  };
+  prefer_command_line(given, !options.command.empty(), raw);
+  if (auto taken = take(raw, known, given, options); !taken) return taken.error();
   return std::variant<Options, Printout>(std::move(options));
 }
 

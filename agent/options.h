@@ -37,10 +37,14 @@ struct Printout {
   std::string text;
 };
 
-/// `names` of collectors and probes are those that --collector and --probe accept.
+/// What --collector and --probe accept.
 struct KnownNames {
   std::vector<std::string> collectors;
   std::vector<std::string> probes;
+  /// The probes that can be attached for a share of the time: others would take what begins in one window and ends in
+  /// another for one long wait.
+  std::vector<std::string> with_share;
+  std::string base;  ///< the probe that the others cannot do without
 };
 
 /// Reads the command line. An Error is one line that names the option, the value and the mend.

@@ -2,6 +2,7 @@
 #include "agent/pages.h"
 
 #include "agent/version.h"
+#include "collectors/events/line.h"
 
 namespace boxo {
 
@@ -13,7 +14,8 @@ HttpResponse text(int status, std::string body) {
 
 std::string escaped(std::string_view from) {
   std::string to;
-  for (const char c : from) {
+  // The name of a process may hold any byte.
+  for (const char c : events::label_value(from)) {
     if (c == '<') to += "&lt;";
     else if (c == '>') to += "&gt;";
     else if (c == '&') to += "&amp;";

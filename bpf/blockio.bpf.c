@@ -9,6 +9,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 enum { OP_READ, OP_WRITE, OP_FLUSH, OP_DISCARD, OPS };
 #define OP_NAMES "read,write,flush,discard"
+#define OP_PROGRAMS "on_issue,on_issue,on_start,on_issue"
 
 HISTOGRAMS(latency, OPS);
 HISTOGRAMS(size, OPS);
@@ -24,6 +25,7 @@ METRICS = {
 		.help = "Block I/O of the target: from issue to the device until completion.",
 		.labels = "operation",
 		.values = OP_NAMES,
+		.programs = OP_PROGRAMS,
 		.kind = METRIC_HISTOGRAM,
 		.unit = UNIT_NANOSECONDS,
 		.base = 1000,
@@ -35,6 +37,7 @@ METRICS = {
 		.help = "Size of the target's block I/O requests as issued to the device.",
 		.labels = "operation",
 		.values = OP_NAMES,
+		.programs = OP_PROGRAMS,
 		.kind = METRIC_HISTOGRAM,
 		.unit = UNIT_BYTES,
 		.base = 512,
@@ -249,12 +252,13 @@ static __always_inline bool remember(struct request *rq)
 	return true;
 }
 
+/* Where a request is made, and in the interrupt at its end. */
 static __always_inline void done(struct owned *owned)
 {
 	if (owned->bytes)
-		observe(&size, owned->op, owned->bytes, 512);
+		observe_shared(&size, owned->op, owned->bytes, 512);
 	if (owned->whose == WRITTEN_BACK && owned->op == OP_WRITE)
-		count(&written_back, 0, owned->bytes);
+		count_shared(&written_back, 0, owned->bytes);
 }
 
 static __always_inline int made(struct request *rq)

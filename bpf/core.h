@@ -19,9 +19,14 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+typedef struct {
+	long long counter;
+} atomic64_t;
+
 struct sched_info {
 	unsigned long pcount;
 	unsigned long long run_delay;
+	unsigned long long last_arrival;
 	unsigned long long last_queued;
 };
 
@@ -45,6 +50,8 @@ struct pid {
 
 struct inode {
 	unsigned short i_mode;
+	unsigned long i_ino;
+	struct super_block *i_sb;
 };
 
 struct file {
@@ -65,8 +72,22 @@ struct signal_struct {
 	int group_exit_code;
 };
 
+struct sigaction {
+	void *sa_handler;
+	unsigned long sa_flags;
+};
+
+struct k_sigaction {
+	struct sigaction sa;
+};
+
+struct sighand_struct {
+	struct k_sigaction action[64];
+};
+
 struct rq {
 	unsigned long long clock;
+	unsigned long long clock_task;
 };
 
 struct cfs_rq {
@@ -74,6 +95,7 @@ struct cfs_rq {
 };
 
 struct sched_entity {
+	unsigned long long exec_start;
 	struct cfs_rq *cfs_rq;
 };
 
@@ -83,14 +105,18 @@ struct task_struct {
 	int pid;
 	int tgid;
 	unsigned in_iowait : 1;
+	unsigned frozen : 1;
 	void *stack;
 	struct sched_entity se;
+	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct sched_info sched_info;
 	struct pid *thread_pid;
 	struct files_struct *files;
 	struct signal_struct *signal;
+	struct sighand_struct *sighand;
 	int exit_code;
+	int exit_signal;
 	unsigned long long start_boottime;
 };
 

@@ -49,10 +49,6 @@ struct super_block {
 	struct file_system_type *s_type;
 };
 
-struct inode___of_files {
-	struct super_block *i_sb;
-};
-
 #pragma clang attribute pop
 
 #define FS_REQUIRES_DEV 1
@@ -84,7 +80,7 @@ static __always_inline bool on_disk(struct file *file)
 
 	if (S_TYPE(BPF_CORE_READ(inode, i_mode)) != S_REGULAR)
 		return false;
-	struct super_block *super = BPF_CORE_READ((struct inode___of_files *)inode, i_sb);
+	struct super_block *super = BPF_CORE_READ(inode, i_sb);
 
 	return BPF_CORE_READ(super, s_type, fs_flags) & FS_REQUIRES_DEV ||
 	       BPF_CORE_READ(super, s_magic) == OVERLAYFS_SUPER_MAGIC;

@@ -20,6 +20,7 @@ METRICS = {
 			"O_DIRECT, no mmap). What reached the block layer for it, divided by this, is the write amplification.",
 		.labels = "filesystem",
 		.values = "ext4,xfs",
+		.programs = "on_ext4_delayed,on_xfs",
 		.unit = UNIT_BYTES,
 	},
 };

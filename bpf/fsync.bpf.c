@@ -19,6 +19,7 @@ METRICS = {
 		.map = "latency",
 		.name = "boxo_resource_fsync_seconds",
 		.help = "Time that fsync and fdatasync of the target took in the file system; ext4 only.",
+		.programs = "on_ext4_exit",
 		.kind = METRIC_HISTOGRAM,
 		.unit = UNIT_NANOSECONDS,
 		.base = 1000,
@@ -30,6 +31,7 @@ METRICS = {
 		.help = "fsync and fdatasync calls of the target that reached a file system.",
 		.labels = "filesystem",
 		.values = "ext4,xfs,btrfs",
+		.programs = "on_ext4_enter,on_xfs,on_btrfs",
 	},
 };
 

@@ -41,7 +41,12 @@ struct {
 	{													\
 		u32 zero = 0;											\
 		struct runs *r = bpf_map_lookup_elem(&runs, &zero);						\
-		u64 start = r && r->runs++ % RUNS_SAMPLED == 0 ? bpf_ktime_get_ns() : 0;			\
+		u64 start = 0;											\
+														\
+		if (r && r->runs++ >= r->next) {								\
+			r->next += RUNS_SAMPLED;								\
+			start = bpf_ktime_get_ns();								\
+		}												\
 		_Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wint-conversion\"")		\
 		int result = timed_##name(___bpf_ctx_cast(args));						\
 		_Pragma("GCC diagnostic pop")									\
@@ -61,8 +66,12 @@ struct {
 	{													\
 		u32 zero = 0;											\
 		struct runs *r = bpf_map_lookup_elem(&runs, &zero);						\
-		u64 start = r && r->runs % RUNS_SAMPLED == 0 ? bpf_ktime_get_ns() : 0;				\
+		u64 start = 0;											\
 														\
+		if (r && r->runs >= r->next) {									\
+			r->next += RUNS_SAMPLED;								\
+			start = bpf_ktime_get_ns();								\
+		}												\
 		if (r)												\
 			__sync_fetch_and_add(&r->runs, 1);							\
 		int result = timed_##name(ctx);									\
@@ -128,6 +137,26 @@ static __always_inline void count(void *map, u32 index, u64 n)
 
 	if (value)
 		*value += n;
+}
+
+/* The same two for elements that two programs write of which one may interrupt the other. */
+static __always_inline void observe_shared(void *map, u32 index, u64 v, u32 base)
+{
+	struct hist *hist = bpf_map_lookup_elem(map, &index);
+	u32 slot = hist_slot(v, base);
+
+	if (!hist || slot > HIST_EDGES)
+		return;
+	__sync_fetch_and_add(&hist->slots[slot], 1);
+	__sync_fetch_and_add(&hist->sum, v);
+}
+
+static __always_inline void count_shared(void *map, u32 index, u64 n)
+{
+	u64 *value = bpf_map_lookup_elem(map, &index);
+
+	if (value)
+		__sync_fetch_and_add(value, n);
 }
 
 #endif

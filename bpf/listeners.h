@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* Where the target listens, for connections that have not inherited whose they are from the socket that listens. */
+/* Which sockets are the target's: those that it connects or listens with, those that come in there, and those that it had
+ * open before. Where it listens is for connections that have not inherited whose they are from the socket that listens. */
 #ifndef BOXO_BPF_LISTENERS_H
 #define BOXO_BPF_LISTENERS_H
 
 #include "hist.h"
 #include "sockets.h"
+#include "watch.h"
 
 /* Two sockets that listen on the same port of the same address (SO_REUSEPORT) cannot be told apart here. */
 struct {
@@ -50,6 +52,36 @@ static __always_inline struct sock *inner_listener(struct sock *sk)
 	    BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN)
 		return NULL;
 	return BPF_CORE_READ((struct mptcp_sock *)sk, first);
+}
+
+/* Whether the target begins to connect or to listen with this change of a TCP socket's state: the current task asks for it. */
+static __always_inline bool target_begins(const struct watched *w, int to)
+{
+	return (to == TCP_SYN_SENT || to == TCP_LISTEN) && is_member(w, bpf_get_current_pid_tgid() >> 32);
+}
+
+/* Whether a TCP connection that is established now came in to the target. */
+static __always_inline bool target_accepts(const struct sock *sk, int from)
+{
+	return from == TCP_SYN_RECV && came_to_listener(sk);
+}
+
+/* For an iterator: the internet socket that an open file of the target is, NULL for any other file. If it listens with
+ * multipath, where it does is kept, or counted in `full`. */
+static __always_inline struct sock *socket_of_target(struct bpf_iter__task_file *ctx, void *full)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct watched *w = watching();
+
+	if (!w || !task || !file || !is_member(w, task->tgid))
+		return NULL;
+	struct sock *sk = sock_of(file);
+	struct sock *inner = sk ? inner_listener(sk) : NULL;
+
+	if (inner && keep_listener(inner))
+		count(full, 0, 1);
+	return sk;
 }
 
 #endif

@@ -45,7 +45,7 @@ int TIMED_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 		if (bpf_map_update_elem(&members, &tgid, &born, BPF_ANY))
 			w->full++;
 		w->mark[tgid % WATCH_MARKS] = 1;
-		w->forks++;
+		__sync_fetch_and_add(&w->forks, 1); /* on two CPUs at once */
 	}
 	remember_thread(w, child);
 	return 0;
@@ -64,7 +64,7 @@ int TIMED_PROG(on_exit, struct task_struct *task)
 		bpf_map_delete_elem(&threads_by_tid, &tid);
 	if (!is_member(w, tgid) || !process_ends(task))
 		return 0;
-	bpf_map_delete_elem(&members, &tgid);
+	take_out(w, task);
 	if (w->main == tgid)
 		w->main = 0;
 	return 0;

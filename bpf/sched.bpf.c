@@ -25,7 +25,8 @@ METRICS = {
 	{
 		.map = "offcpu",
 		.name = "boxo_resource_offcpu_seconds",
-		.help = "How long threads of the target were blocked until they were runnable again, by what they waited for.",
+		.help = "How long threads of the target were blocked until they were runnable again, by what they waited for. A "
+			"wait counts when it is over; boxo_resource_longest_wait_seconds tells those that are not.",
 		.labels = "reason",
 		.values = OFFCPU_REASON_NAMES,
 		.kind = METRIC_HISTOGRAM,
@@ -34,18 +35,6 @@ METRICS = {
 		.edges = 27,
 	},
 };
-
-/* The clock that sched_info uses; the scheduler has just updated it. Reached through the task, because the address of
- * the symbol `runqueues` is known only to kernels with CONFIG_KALLSYMS_ALL. */
-static __always_inline u64 rq_clock(struct task_struct *task)
-{
-	return task->se.cfs_rq->rq->clock;
-}
-
-static __always_inline u64 since(u64 now, u64 then)
-{
-	return now > then ? now - then : 0;
-}
 
 static __always_inline void leaves(struct task_struct *task, struct thread *thread, bool preempt, u64 now)
 {

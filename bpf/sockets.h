@@ -26,6 +26,8 @@ struct sock_common {
 	volatile unsigned char skc_state;
 	unsigned short skc_num;
 	possible_net_t skc_net;
+	unsigned long skc_flags;
+	atomic64_t skc_cookie;
 };
 
 struct sock {
@@ -99,6 +101,15 @@ static __always_inline struct port port_of(const struct sock *sk)
 	}
 	return port;
 }
+
+/* What is remembered with a socket. One that is accepted gets a copy from the one that listened. */
+#define KEPT_WITH_SOCKETS(name, what)                                                                              \
+	struct {                                                                                                   \
+		__uint(type, BPF_MAP_TYPE_SK_STORAGE);                                                             \
+		__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);                                                \
+		__type(key, int);                                                                                  \
+		__type(value, what);                                                                               \
+	} name SEC(".maps")
 
 static __always_inline bool socket_storage(void)
 {

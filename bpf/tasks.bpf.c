@@ -83,7 +83,7 @@ int TIMED_PROG(on_exit, struct task_struct *task)
 	if (!w || (!is_member(w, task->tgid) && !is_late(w, task)))
 		return 0;
 	count(&threads_ended, 0, 1);
-	if (!is_last(ctx, task))
+	if (!is_last(ctx, w, task))
 		return 0;
 	int code = task->signal->group_exit_code;
 

@@ -5,10 +5,8 @@
  * the socket. An accepted connection inherits that from the socket that listened. */
 #include <asm/errno.h>
 
-#include "hist.h"
 #include "listeners.h"
-#include "sockets.h"
-#include "watch.h"
+#include "readings.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -17,6 +15,7 @@ enum { RESULT_OK, RESULT_REFUSED, RESULT_TIMEOUT, RESULT_UNREACHABLE, RESULT_RES
 COUNTERS(connects, 2 * RESULTS);
 HISTOGRAMS(latency, 1);
 COUNTERS(retransmits, 1);
+COUNTERS(syns_again, 1);
 COUNTERS(resets, 1);
 COUNTERS(full, 1);
 
@@ -26,10 +25,11 @@ METRICS = {
 	{
 		.map = "connects",
 		.name = "boxo_network_tcp_connects_total",
-		.help = "TCP connections that the target accepted (in) or tried to make (out), by how that ended; aborted: "
+		.help = "TCP connections that the target accepted (in; result=\"ok\" alone) or tried to make (out), by how that ended; aborted: "
 			"given up by the target before there was an answer.",
 		.labels = "direction,result",
 		.values = "in,out;ok,refused,timeout,unreachable,reset,aborted,other",
+		.not_measured = ((1 << RESULTS) - 1) & ~(1 << RESULT_OK), /* what comes in is seen once it is established */
 	},
 	{
 		.map = "latency",
@@ -43,7 +43,13 @@ METRICS = {
 	{
 		.map = "retransmits",
 		.name = "boxo_network_tcp_retransmits_total",
-		.help = "TCP segments that the target's connections sent again.",
+		.help = "TCP segments that the target's connections sent again, without SYNs: what it dials and nobody answers is in "
+			"boxo_network_tcp_syn_retransmits_total.",
+	},
+	{
+		.map = "syns_again",
+		.name = "boxo_network_tcp_syn_retransmits_total",
+		.help = "SYNs that the target sent again because nobody had answered: a node dials peers that are gone all the time.",
 	},
 	{
 		.map = "resets",
@@ -52,18 +58,34 @@ METRICS = {
 	},
 };
 
+/* What a connection had is handed on when it ends: user space reads only those that are open then. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, ENDS_SIZE);
+} ends SEC(".maps");
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct tcp_sock {
+	u32 segs_out;
+	u32 segs_in;
+	u32 data_segs_out;
+	u32 total_retrans;
+	u64 bytes_sent;
+	u64 bytes_retrans;
+	u64 bytes_received;
+};
+
+#pragma clang attribute pop
+
+enum sock_flags { SOCK_DEAD, SOCK_DONE };
+
 /* What is remembered of a socket of the target. */
 struct connection {
 	u64 syn_at; /* when it sent its SYN; 0: it sent none, or that was not seen */
 };
 
-/* The kernel gives a connection that is accepted a copy of what its listener has. */
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
-	__type(key, int);
-	__type(value, struct connection);
-} sockets SEC(".maps");
+KEPT_WITH_SOCKETS(sockets, struct connection);
 
 /* Where the kernel is too old for that. */
 struct {
@@ -103,6 +125,41 @@ static __always_inline void remember_socket(struct sock *sk, u64 syn_at)
 	} else if (bpf_map_update_elem(&sockets_by_address, &key, &new, BPF_NOEXIST) == -7 /* E2BIG */) {
 		count(&full, 0, 1);
 	}
+}
+
+/* By its number user space knows it again that has read it before. sock_diag gives the number by itself, the iterators
+ * (since 6.1) do not. */
+static __always_inline void number(struct sock *sk)
+{
+	/* Tracing programs can since 5.12 (c5dbb89fc2ac), which cannot be asked; this is of 5.13. */
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_for_each_map_elem))
+		bpf_get_socket_cookie(sk);
+}
+
+static __always_inline void hand_on(struct sock *sk)
+{
+	const struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+	struct connection_end *end;
+
+	if (!tcp)
+		return;
+	end = bpf_ringbuf_reserve(&ends, sizeof(*end), 0);
+	if (!end) {
+		count(&full, 0, 1);
+		return;
+	}
+	end->cookie = sk->__sk_common.skc_cookie.counter;
+	end->bytes_sent = tcp->bytes_sent;
+	end->bytes_again = tcp->bytes_retrans;
+	end->bytes_received = tcp->bytes_received;
+	/* The other side's FIN came, which is counted as a byte. */
+	if (end->bytes_received && sk->__sk_common.skc_flags >> bpf_core_enum_value(enum sock_flags, SOCK_DONE) & 1)
+		end->bytes_received--;
+	end->segments_out = tcp->segs_out;
+	end->segments_in = tcp->segs_in;
+	end->retransmits = tcp->total_retrans;
+	end->data_segments_out = tcp->data_segs_out;
+	bpf_ringbuf_submit(end, BPF_RB_NO_WAKEUP);
 }
 
 static __always_inline void forget_socket(struct sock *sk)
@@ -160,12 +217,15 @@ static __always_inline void listens(struct sock *sk)
 
 static __always_inline void established(struct sock *sk, int from)
 {
-	if (from == TCP_SYN_RECV && !connection_of(sk) && came_to_listener(sk))
-		remember_socket(sk, 0);
 	struct connection *c = connection_of(sk);
 
+	if (!c && target_accepts(sk, from)) {
+		remember_socket(sk, 0);
+		c = connection_of(sk);
+	}
 	if (!c)
 		return;
+	number(sk);
 	if (from == TCP_SYN_RECV && !c->syn_at) {
 		count(&connects, RESULT_OK, 1);
 		return;
@@ -188,6 +248,7 @@ static __always_inline void closed(struct sock *sk, int from)
 		return;
 	if (from == TCP_SYN_SENT)
 		count(&connects, RESULTS + result_of(sk), 1);
+	hand_on(sk);
 	c->syn_at = 0; /* it may connect or listen again */
 	forget_socket(sk);
 }
@@ -197,13 +258,12 @@ int TIMED_PROG(on_state, struct sock *sk, int from, int to)
 {
 	struct watched *w = watching();
 
-	if (!w || sk->sk_type != SOCK_STREAM)
+	/* A multipath socket (MPTCP) changes its state besides the TCP sockets inside, which count. */
+	if (!w || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (to == TCP_SYN_SENT || to == TCP_LISTEN || to == TCP_SYN_RECV)
 		begins(sk);
-	if (to == TCP_SYN_SENT || to == TCP_LISTEN) { /* in connect() or listen(): the current task asks for it */
-		if (!is_member(w, bpf_get_current_pid_tgid() >> 32))
-			return 0;
+	if (target_begins(w, to)) {
 		if (to == TCP_LISTEN) {
 			listens(sk);
 			return 0;
@@ -213,6 +273,7 @@ int TIMED_PROG(on_state, struct sock *sk, int from, int to)
 
 		if (c)
 			c->syn_at = bpf_ktime_get_ns();
+		number(sk);
 	} else if (to == TCP_ESTABLISHED) {
 		established(sk, from);
 	} else if (to == TCP_CLOSE) {
@@ -234,7 +295,7 @@ SEC("tp_btf/tcp_retransmit_skb")
 int TIMED_PROG(on_retransmit, struct sock *sk, struct sk_buff *skb)
 {
 	if (sk && connection_of(sk))
-		count(&retransmits, 0, segments_of(skb));
+		count(sk->__sk_common.skc_state == TCP_SYN_SENT ? (void *)&syns_again : (void *)&retransmits, 0, segments_of(skb));
 	return 0;
 }
 
@@ -261,24 +322,17 @@ int TIMED_PROG(on_reset_received, struct sock *sk)
 SEC("iter/task_file")
 int remember(struct bpf_iter__task_file *ctx)
 {
-	struct task_struct *task = ctx->task;
-	struct file *file = ctx->file;
-	struct watched *w = watching();
+	struct sock *sk = socket_of_target(ctx, &full);
 
-	if (!w || !task || !file || !is_member(w, task->tgid))
+	if (!sk || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
 		return 0;
-	struct sock *sk = sock_of(file);
-
-	if (!sk || BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
-		return 0;
-	struct sock *inner = inner_listener(sk);
 	u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
 
-	if (inner && keep_listener(inner))
-		count(&full, 0, 1);
 	if (state == TCP_LISTEN)
 		listens(sk);
-	else if (state != TCP_CLOSE)
-		remember_socket(sk, 0);
+	if (state == TCP_LISTEN || state == TCP_CLOSE)
+		return 0;
+	remember_socket(sk, 0);
+	number(sk);
 	return 0;
 }

@@ -28,6 +28,7 @@ METRICS = {
 			"its cgroup at the limit.",
 		.labels = "scope",
 		.values = "host,cgroup",
+		.programs = "on_host_end,on_cgroup_end",
 		.kind = METRIC_HISTOGRAM,
 		.unit = UNIT_NANOSECONDS,
 		.base = 1000,

@@ -6,10 +6,7 @@
  *
  * Packets are what strangers send: each is looked at in bounds, nothing in it leads to more work than a map entry, and
  * what of it decides is the address; which protocol it has, the socket says. */
-#include "hist.h"
 #include "listeners.h"
-#include "sockets.h"
-#include "watch.h"
 
 #include <bpf/bpf_endian.h>
 
@@ -37,8 +34,8 @@ METRICS = {
 	{
 		.map = "remotes",
 		.name = "boxo_network_remote_bytes_total",
-		.help = "Payload bytes by remote address; the busiest (--peers) by themselves, the rest as other. udp is what is "
-			"not QUIC; what TCP sends again counts again.",
+		.help = "Payload bytes by remote address; the busiest (--peers) by themselves, the rest as other: rates add up, "
+			"values do not. udp is what is not QUIC; what TCP sends again counts again.",
 		.labels = "remote,protocol,direction",
 		.values = "*;tcp,udp,quic;sent,received",
 		.kind = METRIC_REMOTES,
@@ -102,13 +99,8 @@ struct mark {
 	u32 quic; /* it has sent a long header of a known version */
 };
 
-/* Sockets of the target. Those that are accepted get a copy from the one that listened. */
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
-	__type(key, int);
-	__type(value, struct mark);
-} marks SEC(".maps");
+/* Sockets of the target. */
+KEPT_WITH_SOCKETS(marks, struct mark);
 
 /* User space takes out who is silent. Made beforehand: entries come into being in interrupts. */
 struct {
@@ -310,15 +302,10 @@ int TIMED_PROG(on_state, struct sock *sk, int from, int to)
 
 	if (!w || sk->sk_type != SOCK_STREAM)
 		return 0;
-	if (to == TCP_SYN_SENT || to == TCP_LISTEN) {
-		if (is_member(w, bpf_get_current_pid_tgid() >> 32))
-			remember_socket(sk);
-	} else if (to == TCP_ESTABLISHED && from == TCP_SYN_RECV) {
-		if (came_to_listener(sk))
-			remember_socket(sk);
-	} else if (to == TCP_CLOSE && from == TCP_LISTEN) {
+	if (target_begins(w, to) || (to == TCP_ESTABLISHED && target_accepts(sk, from)))
+		remember_socket(sk);
+	else if (to == TCP_CLOSE && from == TCP_LISTEN)
 		listens_no_more(sk);
-	}
 	return 0;
 }
 
@@ -365,20 +352,9 @@ int TIMED_PROG(on_drop)
 SEC("iter/task_file")
 int remember(struct bpf_iter__task_file *ctx)
 {
-	struct task_struct *task = ctx->task;
-	struct file *file = ctx->file;
-	struct watched *w = watching();
+	struct sock *sk = socket_of_target(ctx, &full);
 
-	if (!w || !task || !file || !is_member(w, task->tgid))
-		return 0;
-	struct sock *sk = sock_of(file);
-
-	if (!sk)
-		return 0;
-	struct sock *inner = inner_listener(sk);
-
-	remember_socket(sk);
-	if (inner && keep_listener(inner))
-		count(&full, 0, 1);
+	if (sk)
+		remember_socket(sk);
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <memory>
@@ -46,6 +47,8 @@ std::vector<std::string> split(std::string_view text, char separator) {
     if (const std::string_view part = take(text, separator); !part.empty()) parts.emplace_back(part);
   return parts;
 }
+
+bool out_of_descriptors(int code) { return code == EMFILE || code == ENFILE; }
 
 bool contains(const std::vector<std::string>& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -204,14 +207,20 @@ std::vector<CgroupLine> parse_cgroup_lines(std::string_view text) {
 
 Result<Cgroups> Cgroups::find(const std::string& root, std::string_view mountinfo) {
   auto top = Dir::open(root);
+  if (!top && out_of_descriptors(top.error().code)) return top.error();
   if (!top) return Error{top.error().message, "mount the cgroup file systems there", top.error().code};
   const std::unique_ptr<char, void (*)(void*)> real(::realpath(root.c_str(), nullptr), std::free);
-  return scan(std::move(*top), real ? real.get() : root, mountinfo);
+  auto found = scan(std::move(*top), real ? real.get() : root, mountinfo);
+  if (found.cut_ != 0) return errno_error(root, {}, found.cut_);
+  return found;
 }
 
 Cgroups Cgroups::scan(Dir top, const std::string& where, std::string_view mountinfo) {
   Cgroups out;
   out.root_ = where;
+  const auto look = [&out](const auto& opened) {
+    if (!opened && out_of_descriptors(opened.error().code)) out.cut_ = opened.error().code;
+  };
   const auto add = [&](Dir dir, const std::string& name) {
     struct stat info {};
     if (::fstat(dir.fd(), &info) != 0) return;
@@ -230,6 +239,7 @@ Cgroups Cgroups::scan(Dir top, const std::string& where, std::string_view mounti
       if (list->ends_with('\n')) list->pop_back();
       found.controllers = split(*list, ' ');
     } else {
+      look(list);
       found.version = 1;
       found.controllers = std::move(named);
     }
@@ -243,8 +253,10 @@ Cgroups Cgroups::scan(Dir top, const std::string& where, std::string_view mounti
     add(std::move(top), "");
     return out;
   }
+  look(top.dir("."));
   for (const std::string& name : subdirectories(top)) {
     auto dir = top.dir(name);
+    look(dir);
     if (dir && exists(*dir, "cgroup.procs")) add(std::move(*dir), name);
   }
   return out;
@@ -303,7 +315,8 @@ Result<CgroupView> Cgroups::view(std::string_view controller, const std::string&
     auto next = out.levels.back().dir(name);
     if (!next)
       return Error{
-          "cgroup " + path + " in " + where->where + ": " + next.error().message, {}, next.error().code};
+          "cgroup " + path + " in " + where->where + ": " + next.error().message,
+          "it was removed, or the agent has other cgroups mounted there than the target", next.error().code};
     out.levels.push_back(std::move(*next));
   }
   std::reverse(out.levels.begin(), out.levels.end());
@@ -314,7 +327,8 @@ Result<CgroupView> Cgroups::view_of(std::string_view controller, const Dir& proc
   auto text = process.read("cgroup");
   if (!text) return text.error();
   const std::string own = path(controller, *text);
-  auto seen = own.empty() ? Result<CgroupView>(Error{"no cgroup for " + std::string(controller), {}, ENOENT})
+  auto seen = own.empty() ? Result<CgroupView>(Error{"no cgroup " + (controller.empty() ? "of version 2" : "with the controller " + std::string(controller)),
+                                                   "mount that hierarchy where the agent runs", ENOENT})
                           : view(controller, own);
   if (seen) return seen;
   // Both mountinfo and cgroup are written relative to the reader's cgroup namespace, so they fit each other.
@@ -322,6 +336,7 @@ Result<CgroupView> Cgroups::view_of(std::string_view controller, const Dir& proc
   auto top = process.dir("root" + root_);
   if (!mountinfo || !top) return seen;
   const Cgroups theirs = scan(std::move(*top), root_, *mountinfo);
+  if (theirs.cut_ != 0) return errno_error(root_, {}, theirs.cut_);
   const Hierarchy* const where = theirs.hierarchy(controller);
   // What a process has at this place in its own root may be anything.
   struct statfs kind {};

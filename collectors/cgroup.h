@@ -100,6 +100,7 @@ class Cgroups {
 
   std::string root_;
   std::vector<Hierarchy> hierarchies_;
+  int cut_ = 0;  ///< EMFILE or ENFILE: for want of descriptors some may be missing
 };
 
 }  // namespace boxo

@@ -65,6 +65,8 @@ class Collector {
   /// (exit code 3). Called once.
   virtual Result<> start() { return {}; }
   virtual Result<> collect(Snapshot& out) = 0;
+  /// How old what collect() added was: more than nothing where it showed an earlier reading again.
+  virtual std::chrono::nanoseconds age() const { return {}; }
   /// For `--log-level debug`: what happened since the last call, one line each, printable.
   virtual std::vector<std::string> debug_lines() { return {}; }
   /// For `--check`: what of it works here. Called after one collect().

@@ -33,8 +33,10 @@ constexpr std::array<std::string_view, 20> kNames = {
 
 }  // namespace
 
-bool has_several_sources(std::string_view name) { return std::binary_search(kNames.begin(), kNames.end(), name); }
+bool has_told_source(std::string_view name) { return std::binary_search(kNames.begin(), kNames.end(), name); }
 
-std::string_view source_label(Source source) { return name_of(source == Source::kCgroup ? Source::kProc : source); }
+std::string_view source_label(std::string_view name, Source source) {
+  return name_of(source == Source::kCgroup && has_told_source(name) ? Source::kProc : source);
+}
 
 }  // namespace boxo

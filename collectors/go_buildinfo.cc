@@ -2,14 +2,11 @@
 #include "collectors/go_buildinfo.h"
 
 #include <elf.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
-#include <cstring>
-#include <limits>
-#include <vector>
+
+#include "collectors/elf_image.h"
 
 namespace boxo {
 
@@ -22,117 +19,15 @@ constexpr unsigned kBigEndian = 1;
 constexpr unsigned kInline = 2;
 // A hostile file costs at most these, whatever it claims. kubo has 250 modules in 20 KiB.
 constexpr std::size_t kMaxText = std::size_t{1} << 20;
-constexpr std::size_t kMaxSections = 4096;
-constexpr std::size_t kMaxSegments = 256;
-constexpr std::size_t kMaxNames = std::size_t{64} << 10;
 constexpr std::size_t kScanAtOnce = std::size_t{1} << 20;
 constexpr std::uint64_t kScanWithSections = std::uint64_t{64} << 10;
 constexpr std::uint64_t kScanWithout = std::uint64_t{32} << 20;
 
-Error no_buildinfo(const char* why) {
-  return Error{std::string("no Go build information: ") + why, {}, ENOENT};
-}
-
-/// At most `size` bytes at `offset`; fewer at the end of the file.
-std::string bytes_at(const Fd& file, std::uint64_t offset, std::size_t size) {
-  std::string out(size, '\0');
-  std::size_t used = 0;
-  while (used < size) {
-    if (offset > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max()) - used) break;
-    const ssize_t n = ::pread(file.get(), out.data() + used, size - used, static_cast<off_t>(offset + used));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) break;
-    used += static_cast<std::size_t>(n);
-  }
-  out.resize(used);
-  return out;
-}
-
-/// An unsigned number of `size` bytes; 0 beyond the end of the text, which no caller takes for a valid size
-/// or address.
-std::uint64_t number_at(std::string_view text, std::size_t at, std::size_t size, bool big) {
-  if (at > text.size() || size > text.size() - at) return 0;
-  std::uint64_t value = 0;
-  for (std::size_t i = 0; i < size; ++i) {
-    const std::size_t byte = big ? at + i : at + size - 1 - i;
-    value = value << 8 | static_cast<unsigned char>(text[byte]);
-  }
-  return value;
-}
-
-struct Segment {
-  std::uint64_t address, offset, size;
-};
-
-/// Where things are in an ELF file: what is loaded where, and the section or segment that may hold the
-/// information.
-struct Image {
-  bool big = false;
-  std::vector<Segment> loaded;
-  bool sections = false;           ///< it has a section table
-  std::optional<Segment> section;  ///< .go.buildinfo
-  std::vector<Segment> data;       ///< the writable segments: a position-independent program has two
-};
-
-Result<Image> read_image(const Fd& file) {
-  const std::string head = bytes_at(file, 0, sizeof(Elf64_Ehdr));
-  if (head.size() < sizeof(Elf32_Ehdr) || std::memcmp(head.data(), ELFMAG, SELFMAG) != 0)
-    return no_buildinfo("not an ELF file");
-  const bool wide = head[EI_CLASS] == ELFCLASS64;
-  if ((!wide && head[EI_CLASS] != ELFCLASS32) || (wide && head.size() < sizeof(Elf64_Ehdr)) ||
-      (head[EI_DATA] != ELFDATA2LSB && head[EI_DATA] != ELFDATA2MSB))
-    return no_buildinfo("an ELF header of no known kind");
-  Image image;
-  image.big = head[EI_DATA] == ELFDATA2MSB;
-  const auto field = [&](std::string_view text, std::size_t narrow_at, std::size_t narrow_size,
-                         std::size_t wide_at, std::size_t wide_size) {
-    return number_at(text, wide ? wide_at : narrow_at, wide ? wide_size : narrow_size, image.big);
-  };
-#define BOXO_ELF(text, type, name)                                                                    \
-  field(text, offsetof(Elf32_##type, name), sizeof(Elf32_##type::name), offsetof(Elf64_##type, name), \
-        sizeof(Elf64_##type::name))
-  // Segments.
-  const std::size_t program_size = wide ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr);
-  const std::size_t segments = std::min<std::size_t>(BOXO_ELF(head, Ehdr, e_phnum), kMaxSegments);
-  if (segments > 0 && BOXO_ELF(head, Ehdr, e_phentsize) != program_size)
-    return no_buildinfo("odd program headers");
-  const std::string programs = bytes_at(file, BOXO_ELF(head, Ehdr, e_phoff), segments * program_size);
-  for (std::size_t at = 0; at + program_size <= programs.size(); at += program_size) {
-    const std::string_view one = std::string_view(programs).substr(at, program_size);
-    if (BOXO_ELF(one, Phdr, p_type) != PT_LOAD) continue;
-    const Segment segment{BOXO_ELF(one, Phdr, p_vaddr), BOXO_ELF(one, Phdr, p_offset),
-                          BOXO_ELF(one, Phdr, p_filesz)};
-    image.loaded.push_back(segment);
-    if ((BOXO_ELF(one, Phdr, p_flags) & (PF_X | PF_W)) == PF_W) image.data.push_back(segment);
-  }
-  // Sections.
-  const std::size_t section_size = wide ? sizeof(Elf64_Shdr) : sizeof(Elf32_Shdr);
-  const std::size_t count = std::min<std::size_t>(BOXO_ELF(head, Ehdr, e_shnum), kMaxSections);
-  if (count == 0 || BOXO_ELF(head, Ehdr, e_shentsize) != section_size) return image;
-  const std::string sections = bytes_at(file, BOXO_ELF(head, Ehdr, e_shoff), count * section_size);
-  const std::size_t names_at = BOXO_ELF(head, Ehdr, e_shstrndx) * section_size;
-  if (names_at + section_size > sections.size()) return image;
-  const std::string_view table = std::string_view(sections).substr(names_at, section_size);
-  const std::string names = bytes_at(file, BOXO_ELF(table, Shdr, sh_offset),
-                                     std::min<std::uint64_t>(BOXO_ELF(table, Shdr, sh_size), kMaxNames));
-  image.sections = true;
-  constexpr std::string_view kName = ".go.buildinfo";
-  for (std::size_t at = 0; at + section_size <= sections.size(); at += section_size) {
-    const std::string_view one = std::string_view(sections).substr(at, section_size);
-    const std::uint64_t name = BOXO_ELF(one, Shdr, sh_name);
-    if (name >= names.size() || std::strncmp(names.c_str() + name, kName.data(), kName.size() + 1) != 0)
-      continue;
-    if (BOXO_ELF(one, Shdr, sh_type) == SHT_NOBITS) continue;
-    image.section =
-        Segment{BOXO_ELF(one, Shdr, sh_addr), BOXO_ELF(one, Shdr, sh_offset), BOXO_ELF(one, Shdr, sh_size)};
-    break;
-  }
-#undef BOXO_ELF
-  return image;
-}
+Error no_buildinfo(const std::string& why) { return Error{"no Go build information: " + why, {}, ENOENT}; }
 
 /// Where in the file the header begins, looking at the first `most` bytes of a part of it.
-std::optional<std::uint64_t> find_magic(const Fd& file, const Segment& where, std::uint64_t most) {
+template <class Part>
+std::optional<std::uint64_t> find_magic(const Fd& file, const Part& where, std::uint64_t most) {
   const std::uint64_t end = std::min(where.size, most);
   // Parts overlap by one header's length, so that none is cut by their border.
   for (std::uint64_t from = 0; from < end; from += kScanAtOnce - kHeader) {
@@ -164,8 +59,8 @@ std::optional<std::string> inline_string(const Fd& file, std::uint64_t& at) {
   return out;
 }
 
-std::string at_address(const Fd& file, const Image& image, std::uint64_t address, std::size_t size) {
-  for (const Segment& one : image.loaded)
+std::string at_address(const Fd& file, const ElfImage& image, std::uint64_t address, std::size_t size) {
+  for (const ElfImage::Segment& one : image.loaded)
     if (address >= one.address && address - one.address < one.size)
       return bytes_at(file, one.offset + (address - one.address),
                       std::min<std::uint64_t>(size, one.size - (address - one.address)));
@@ -173,7 +68,7 @@ std::string at_address(const Fd& file, const Image& image, std::uint64_t address
 }
 
 /// A string of the older format: the address of Go's own string header, which is a pointer and a length.
-std::optional<std::string> pointed_string(const Fd& file, const Image& image, std::uint64_t header,
+std::optional<std::string> pointed_string(const Fd& file, const ElfImage& image, std::uint64_t header,
                                           std::size_t pointer, bool big) {
   const std::string words = at_address(file, image, header, 2 * pointer);
   if (words.size() != 2 * pointer) return {};
@@ -204,15 +99,17 @@ void for_lines(std::string_view text, Visit visit) {
 }  // namespace
 
 Result<GoBuildInfo> read_go_buildinfo(const Fd& executable) {
-  auto image = read_image(executable);
-  if (!image) return image.error();
+  const auto image = read_elf_image(executable);
+  if (!image) return no_buildinfo(image.error().message);
   std::optional<std::uint64_t> where;
-  if (image->section) where = find_magic(executable, *image->section, kScanAtOnce);
-  // It is in the writable data, usually at its start; where section headers were stripped off it may be
-  // further on.
-  std::uint64_t left = image->sections ? kScanWithSections : kScanWithout;
-  for (const Segment& data : image->data) {
+  if (const auto* const section = image->section(".go.buildinfo"); section != nullptr)
+    where = find_magic(executable, *section, kScanAtOnce);
+  // It is in the writable data, of which a position-independent program has two segments, usually at its start; where
+  // section headers were stripped off it may be further on.
+  std::uint64_t left = image->sections.empty() ? kScanWithout : kScanWithSections;
+  for (const ElfImage::Segment& data : image->loaded) {
     if (where) break;
+    if ((data.flags & (PF_X | PF_W)) != PF_W) continue;
     where = find_magic(executable, data, left);
     left -= std::min(left, data.size);
   }

@@ -6,6 +6,8 @@
 #include <system_error>
 #include <utility>
 
+#include "collectors/log.h"
+
 namespace boxo {
 
 namespace {
@@ -28,7 +30,7 @@ Error ambiguous(const std::string& prefix, const FoundContainers& found) {
 }  // namespace
 
 Group::Group(const TargetSpec& spec, const Cgroups& cgroups, const Dir& proc, ProcessTable& table)
-    : spec_(&spec), cgroups_(&cgroups), proc_(&proc), table_(&table), name_(spec.name) {}
+    : spec_(&spec), cgroups_(&cgroups), proc_(&proc), table_(&table), name_(spec.name), given_(spec.name) {}
 
 Result<Group> Group::make(const TargetSpec& spec, const Cgroups& cgroups, const Dir& proc,
                           ProcessTable& table) {
@@ -48,18 +50,19 @@ Result<Group> Group::make(const TargetSpec& spec, const Cgroups& cgroups, const 
   if (!out.dir_ && out.hidden_) {
     std::vector<pid_t> pids;
     out.list_by_text(pids);
-    if (!out.problem_.empty()) return Error{out.problem_, "give more of the id", EINVAL};
+    if (out.problem_) return *out.problem_;
   }
   return out;
 }
 
-void Group::list(std::vector<pid_t>& pids) {
+void Group::list(std::vector<pid_t>& pids, Clock::time_point now) {
+  look_around(now);
   if (dir_ && Cgroups::pids(dir_, pids)) return;
   pids.clear();  // it was removed; it may have been made again under the same name
   if (dir_) search_all_ = true;
   dir_ = {};
   path_.clear();
-  if (auto found = find(); !found) problem_ = found.error().message;
+  if (auto found = find(); !found) problem_ = found.error();
   if (dir_) {
     if (!Cgroups::pids(dir_, pids)) pids.clear();
   } else if (hidden_) {
@@ -68,8 +71,25 @@ void Group::list(std::vector<pid_t>& pids) {
   }
 }
 
+/// Of the hierarchy alone in which the watched one is: so each group is read once.
+void Group::look_around(Clock::time_point now) {
+  if (!is_container() || told_ambiguous_ || name_.text == given_.text || path_.empty()) return;
+  if (!looked_) looked_ = now;
+  if (now - *looked_ < kLookAround) return;
+  looked_ = now;
+  const Cgroups::Hierarchy* const where = cgroups_->hierarchy(controller_);
+  if (where == nullptr) return;
+  FoundContainers found;
+  Cgroups::walk(*where, [&](const std::string& path) { add_containers(given_, controller_, path, found); });
+  found.erase(name_.text);
+  if (found.empty()) return;
+  told_ambiguous_ = true;
+  log_warn("container " + given_.text + " is ambiguous by now: " + name_.text + " is watched, " + found.begin()->first +
+           " fits too: give more of the id, or the next start fails");
+}
+
 Result<> Group::find() {
-  problem_.clear();
+  problem_.reset();
   if (is_container()) return find_container();
   find_cgroup();
   return {};
@@ -161,7 +181,7 @@ void Group::list_by_text(std::vector<pid_t>& pids) {
   }
   search_all_ = false;
   if (found.size() > 1) {
-    problem_ = ambiguous(name_.text, found).message;
+    problem_ = ambiguous(name_.text, found);
     search_all_ = true;
     return;
   }
@@ -208,7 +228,7 @@ std::string Group::path(const std::string& controller, std::string_view main_tex
 std::string Group::describe(bool up) const {
   std::string what = is_container() ? "container " + name_.text.substr(0, 12) : "cgroup " + wanted_;
   if (up) return what;
-  if (!problem_.empty()) return problem_;
+  if (problem_) return problem_->text();
   return dir_ ? what + " has no process" : "no " + what + " yet";
 }
 

@@ -3,6 +3,8 @@
 
 #include <sys/types.h>
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,12 +21,17 @@ namespace boxo {
 /// own group) the processes themselves are, by /proc/PID/cgroup.
 class Group {
  public:
+  using Clock = std::chrono::steady_clock;
+  /// How often the other groups are looked at for a second one that the given beginning of an id fits.
+  static constexpr std::chrono::minutes kLookAround{1};
+
   /// All of them outlive it. Fails if the name can never be met: too short, ambiguous, not a cgroup path.
   static Result<Group> make(const TargetSpec& spec, const Cgroups& cgroups, const Dir& proc,
                             ProcessTable& table);
 
-  /// The processes in it now, ascending; none while it is not there.
-  void list(std::vector<pid_t>& pids);
+  /// The processes in it now, ascending; none while it is not there. Once a second container fits the id that was given,
+  /// a warning says that this one is meant.
+  void list(std::vector<pid_t>& pids, Clock::time_point now = Clock::now());
   /// Its path in the hierarchy of `controller`, "" if it has none there; `main_text` is /proc/PID/cgroup of
   /// the main process.
   std::string path(const std::string& controller, std::string_view main_text) const;
@@ -37,6 +44,7 @@ class Group {
   Result<> find();
   void find_cgroup();
   Result<> find_container();
+  void look_around(Clock::time_point now);
   bool take(const std::string& controller, const std::string& path);
   void list_by_text(std::vector<pid_t>& pids);
   bool fits(std::string_view cgroup_text, FoundContainers& found) const;
@@ -50,8 +58,11 @@ class Group {
   const Dir* proc_;
   ProcessTable* table_;
   ContainerName name_;      // kContainer: the full id once it is known
+  ContainerName given_;     // kContainer: what it was found by
+  std::optional<Clock::time_point> looked_;  // around, or since when the id is known
+  bool told_ambiguous_ = false;
   std::string wanted_;      // kCgroup: the path as /proc/PID/cgroup writes it
-  std::string problem_;     // what else the user should know while it is not there
+  std::optional<Error> problem_;  // why it cannot be told while it is not there
   std::string controller_;  // of the hierarchy in which it was found
   std::string path_;        // "" while it is not there
   Dir dir_;                 // none while it is not there, or if nothing shows it: then list_by_text

@@ -3,16 +3,25 @@
 
 #include <sys/types.h>
 
+#include <array>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "collectors/process_id.h"
 #include "collectors/result.h"
 #include "collectors/socket.h"
 
 namespace boxo {
+
+/// What a thread may wait for, by the names that the probe sched uses as well.
+inline constexpr std::array<const char*, 13> kWaitReasons = {"other",  "block_io", "fsync", "page_fault", "futex",
+                                                             "poll",   "socket",   "pipe",  "sleep",      "child",
+                                                             "io_uring", "stopped",  "kernel"};
 
 /// One thread as the kernel describes it.
 struct ThreadReading {
@@ -24,6 +33,9 @@ struct ThreadReading {
   std::uint64_t turns = 0;       ///< how often it was given one
   std::uint64_t voluntary = 0;   ///< context switches
   std::uint64_t involuntary = 0;
+  std::uint64_t task = 0;        ///< the kernel's own name of it, which it keeps when exec gives it another tid
+  std::size_t waits_for = kWaitReasons.size();  ///< index into kWaitReasons, or its size: it does not wait
+  std::uint64_t blocked_ns = 0;                 ///< how long it has been waiting now
 };
 
 /// Reads all threads or sockets of one process at once, where the kernel can (BPF iterators). Promises: the
@@ -45,10 +57,48 @@ class KernelReader {
   virtual Result<> sockets(pid_t pid, std::vector<Socket>& out) = 0;
 };
 
+/// Payload bytes of the target's datagrams since the kernel counts them; they never go back.
+struct DatagramBytes {
+  std::uint64_t sent = 0;
+  std::uint64_t received = 0;
+};
+
 /// What the kernel has noticed of the target's processes since it follows them.
 struct Forks {
   std::uint64_t count = 0;       ///< how many new processes
   std::uint64_t generation = 0;  ///< Target::generation() of the set that it follows
+};
+
+/// What processes have used, with what they took over from children that they waited for.
+struct Used {
+  std::uint64_t user_ns = 0;
+  std::uint64_t system_ns = 0;
+  std::uint64_t minor_faults = 0;
+  std::uint64_t major_faults = 0;
+  std::uint64_t chars_read = 0;  ///< this and the following as in /proc/PID/io
+  std::uint64_t chars_written = 0;
+  std::uint64_t reads = 0;
+  std::uint64_t writes = 0;
+  std::uint64_t bytes_read = 0;
+  std::uint64_t bytes_written = 0;
+  std::uint64_t bytes_cancelled = 0;
+};
+
+/// How processes of the target ended, as the kernel saw it.
+struct Ends {
+  /// Of all whom no process of the target had waited for when the kernel forgot them, since it follows. Those that
+  /// were waited for are in what the one who waited has used.
+  Used unclaimed;
+  /// Of those that left the target since the last call: the ones whose end the kernel saw. They are or will be in
+  /// `unclaimed`, or somebody took them over.
+  std::vector<ProcessId> seen;
+};
+
+/// How long the target's threads have been ready to run and waited for a CPU, those that have ended included.
+struct CpuWait {
+  double seconds = 0;
+  std::chrono::steady_clock::time_point at;  ///< when it was read
+  bool by_kernel = false;                    ///< by a KernelReader, not from /proc
 };
 
 /// Where a collector lays down what the others may use. Shared by all collectors of one agent.
@@ -56,6 +106,18 @@ struct Handover {
   KernelReader* reader = nullptr;  ///< nullptr while there is none
   /// Empty, or nothing, while the kernel does not follow every process of the target.
   std::function<std::optional<Forks>()> forks;
+  /// The living processes that members of the set in forks() have forked, and theirs, as the agent numbers them, but for
+  /// those that were in Target at the last collection. May be empty.
+  std::function<std::vector<pid_t>()> born;
+  /// As they stand now, or why they are not counted; empty as long as nobody could count them.
+  std::function<Result<DatagramBytes>()> datagrams;
+  /// Adds to the sockets the target's TCP connections that have ended since the last call, with all that they had, or says
+  /// why nobody sees them; empty as long as nobody could.
+  std::function<Result<>(std::vector<Socket>&)> ended;
+  /// Empty, or nothing, while the kernel does not follow the end of every process of the target. What Target knows
+  /// now is what it follows from then on.
+  std::function<std::optional<Ends>()> ends;
+  std::optional<CpuWait> cpu_wait;  ///< nothing while it is not known
 };
 
 }  // namespace boxo

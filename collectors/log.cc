@@ -3,9 +3,12 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <string>
+
+#include "collectors/utf8.h"
 
 namespace boxo {
 
@@ -19,7 +22,12 @@ void write_line(LogLevel level, std::string_view message) {
   if (!log_enabled(level)) return;
   std::string line = "boxo-agent: ";
   if (level != LogLevel::kInfo) line.append(name_of(level)).append(": ");
-  for (const char c : message) line += static_cast<unsigned char>(c) < ' ' || c == '\x7f' ? '?' : c;
+  while (!message.empty()) {
+    const char first = message.front();
+    const std::size_t length = first == '\x7f' || (first >= 0 && first < ' ') ? 0 : utf8_length(message);
+    line += length == 0 ? "?" : message.substr(0, length);
+    message.remove_prefix(std::max<std::size_t>(length, 1));
+  }
   line += '\n';
   // One write, so that lines of several threads are not mixed. There is nowhere to report that it failed.
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
@@ -50,5 +58,16 @@ void log_error(std::string_view message) { write_line(LogLevel::kError, message)
 void log_warn(std::string_view message) { write_line(LogLevel::kWarn, message); }
 void log_info(std::string_view message) { write_line(LogLevel::kInfo, message); }
 void log_debug(std::string_view message) { write_line(LogLevel::kDebug, message); }
+
+std::optional<std::string> Changes::update(const std::string& state, Clock::time_point now) {
+  if (state != state_) ++changes_;
+  state_ = state;
+  if (state == told_ || (at_ && now - *at_ < kApart)) return std::nullopt;
+  const std::size_t untold = changes_ - 1;
+  told_ = state;
+  changes_ = 0;
+  at_ = now;
+  return untold == 0 ? std::string() : " (" + std::to_string(untold) + " changes before were not logged)";
+}
 
 }  // namespace boxo

@@ -28,8 +28,12 @@ class Members {
   std::uint64_t generation() const { return generation_; }
 
   /// Pins a process and adds it, unless it is gone, has nothing left that runs (`ended_too` takes it all the
-  /// same), or does not have the start time that is expected of it. arrange() must follow.
-  bool add(pid_t pid, std::optional<std::uint64_t> start_ticks, bool ended_too);
+  /// same), or does not have the start time that is expected of it. `ran_before` says whether it has a life behind it
+  /// that was not the target's; empty: nobody has. arrange() must follow.
+  using RanBefore = std::function<bool(const ProcessId&)>;
+  bool add(pid_t pid, std::optional<std::uint64_t> start_ticks, bool ended_too, const RanBefore& ran_before = {});
+  /// Why the last add() that failed did so, if it was for want of descriptors; "" again from keep_if() or clear() on.
+  const std::string& shortage() const { return shortage_; }
   /// Removes those that `keep` does not want. arrange() must follow.
   void keep_if(const std::function<bool(const Process&)>& keep);
   void clear();
@@ -40,12 +44,16 @@ class Members {
   void watch_main();
   /// Whether anything of the main process runs; takes note of an exec.
   bool main_runs();
+  /// Looks whether the main threads of the others have ended.
+  void find_survivors();
   /// The executable of the main process as its link shows it, "" if it cannot be read.
   const std::string& main_exe() const { return main_exe_; }
   int ended_fd() const { return main_pidfd_.get(); }
 
  private:
+  std::size_t room() const;
   bool room_for_another();
+  bool find_survivor(Process& process, const ProcStat& stat);
   struct Parent {
     pid_t pid;
     pid_t parent;
@@ -58,6 +66,8 @@ class Members {
   std::vector<Parent> parents_;  // of those added since the last arrange()
   bool removed_ = false;
   std::uint64_t generation_ = 0;
+  std::string shortage_;
+  std::optional<std::size_t> room_;  ///< until arrange()
   bool told_full_ = false;
   Fd main_pidfd_;
   std::string main_exe_;
@@ -65,5 +75,7 @@ class Members {
 
 /// Whether this very process still has its entry in /proc, be it as a zombie.
 bool is_there(const Process& process);
+/// Whether its main thread has ended while others go on.
+bool runs_headless(const Process& process);
 
 }  // namespace boxo

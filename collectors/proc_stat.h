@@ -22,7 +22,8 @@ struct ProcStat {
 
   /// Nothing of it runs any more. A main thread that has ended while others go on is a zombie too, but not
   /// this.
-  bool ended() const { return (state == 'Z' || state == 'X' || state == 'x') && threads <= 1; }
+  bool ended() const { return zombie() && threads <= 1; }
+  bool zombie() const { return state == 'Z' || state == 'X' || state == 'x'; }
 };
 
 /// Nothing if the text is not of this form.

@@ -2,10 +2,13 @@
 #include "collectors/process_table.h"
 
 #include <dirent.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <ctime>
@@ -19,6 +22,7 @@ namespace {
 constexpr std::size_t kBuffer = std::size_t{64} << 10;
 constexpr std::uint64_t kYoungSeconds = 10;
 constexpr std::size_t kOldAtOnce = 256;
+constexpr std::chrono::minutes kListAgain{1};
 // A stat line is a few hundred bytes; the name in it at most 64.
 constexpr std::size_t kStatLine = 4096;
 
@@ -37,7 +41,7 @@ Result<ProcStat> read_stat(const Dir& dir, const char* name) {
 
 }  // namespace
 
-Result<ProcStat> read_proc_stat(const Dir& process) { return read_stat(process, "stat"); }
+Result<ProcStat> read_proc_stat(const Dir& process, const char* name) { return read_stat(process, name); }
 
 std::uint64_t ticks_per_second() { return static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK)); }
 
@@ -54,7 +58,10 @@ bool ProcessTable::read(Row& row) {
   char* const end = std::to_chars(name.data(), name.data() + 16, row.pid).ptr;
   std::memcpy(end, "/stat", 6);
   auto stat = read_stat(*proc_, name.data());
-  if (!stat) return false;
+  if (!stat) {
+    missed_ = missed_ || (stat.error().code != ENOENT && stat.error().code != ESRCH);
+    return false;
+  }
   row.start_ticks = stat->start_ticks;
   row.parent = stat->parent;
   row.kernel_thread = stat->kernel_thread;
@@ -63,8 +70,71 @@ bool ProcessTable::read(Row& row) {
   return true;
 }
 
-Result<> ProcessTable::look(const std::function<bool(const Row&)>& alive) {
+ProcessTable::ProcessTable(const Dir& proc) : proc_(&proc) {
+  const auto self = proc.link("self");
+  own_pids_ = self && *self == std::to_string(::getpid());
+}
+
+/// Of the agent's pid namespace, in which the processes of all below it have a pid too. Nothing where the kernel does
+/// not tell (it needs CONFIG_CHECKPOINT_RESTORE), or /proc is of another namespace.
+std::optional<pid_t> ProcessTable::newest_pid() const {
+  if (!own_pids_) return {};
+  const auto text = proc_->read("sys/kernel/ns_last_pid", 32);
+  pid_t pid = 0;
+  if (!text || std::from_chars(text->data(), text->data() + text->size(), pid).ec != std::errc()) return {};
+  return pid;
+}
+
+Result<> ProcessTable::look(const std::function<bool(const Row&)>& alive, Scope scope) {
+  // Before anything is looked at: who comes meanwhile is new the next time.
+  const auto newest = newest_pid();
+  if (scope == Scope::kAll || !newest || Clock::now() >= list_again_ || !look_at_new(*newest, alive))
+    if (auto listed = list(alive); !listed) return listed;
+  newest_ = {newest_[1], newest};
+  fresh_.clear();
+  for (std::size_t i = 0; i < rows_.size(); ++i)
+    if (rows_[i].read_at == looks_) fresh_.push_back(i);
+  return {};
+}
+
+/// Looks at the pids given since the look before the last one: a pid is given a moment before its process can be seen,
+/// so each is looked at twice. False if all have to be listed.
+bool ProcessTable::look_at_new(pid_t newest, const std::function<bool(const Row&)>& alive) {
+  // A smaller one: the numbers have begun anew.
+  if (!newest_[0] || newest < *newest_[0] || static_cast<std::size_t>(newest - *newest_[0]) > listed_) return false;
+  ++looks_;
+  missed_ = false;
   next_.clear();
+  for (pid_t pid = *newest_[0] + 1; pid <= newest; ++pid) {
+    const Row* const known = find(pid);
+    if (known != nullptr && known->read_at + 2 >= looks_) continue;
+    // Threads have pids too. They are told from processes here at a hundredth of what reading `stat` may cost.
+    const Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    if (!process && (errno == ESRCH || errno == EINVAL || errno == ENOENT)) continue;
+    missed_ = !process;
+    Row row;
+    row.pid = pid;
+    struct stat info {};
+    if (!missed_ && ::fstatat(proc_->fd(), std::to_string(pid).c_str(), &info, 0) == 0 && read(row)) {
+      row.inode = info.st_ino;
+      next_.push_back(row);
+    }
+    if (missed_) {
+      --looks_;
+      return false;
+    }
+  }
+  std::erase_if(rows_, [&](const Row& row) {
+    return (row.member && !alive(row)) || std::binary_search(next_.begin(), next_.end(), row, by_pid);
+  });
+  rows_.insert(rows_.end(), next_.begin(), next_.end());
+  if (!std::is_sorted(rows_.begin(), rows_.end(), by_pid)) std::sort(rows_.begin(), rows_.end(), by_pid);
+  return true;
+}
+
+Result<> ProcessTable::list(const std::function<bool(const Row&)>& alive) {
+  next_.clear();
+  missed_ = false;
   buffer_.resize(kBuffer);
   if (::lseek(proc_->fd(), 0, SEEK_SET) < 0) return errno_error("/proc");
   for (;;) {
@@ -112,9 +182,8 @@ Result<> ProcessTable::look(const std::function<bool(const Row&)>& alive) {
   // What ended between listing and reading is forgotten.
   std::erase_if(next_, [&](Row& row) { return row.read_at == 0 && !read(row); });
   rows_.swap(next_);
-  fresh_.clear();
-  for (std::size_t i = 0; i < rows_.size(); ++i)
-    if (rows_[i].read_at == looks_) fresh_.push_back(i);
+  listed_ = listed;
+  list_again_ = missed_ ? Clock::time_point() : Clock::now() + kListAgain;
   return {};
 }
 

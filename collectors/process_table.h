@@ -3,10 +3,12 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,11 +35,19 @@ class ProcessTable {
   };
 
   /// `proc` outlives the table.
-  explicit ProcessTable(const Dir& proc) : proc_(&proc) {}
+  explicit ProcessTable(const Dir& proc);
 
-  /// Lists /proc and reads what is new. `alive` decides of a member that is not listed as itself any more
-  /// whether it is still there. On an error all stays as it was.
-  Result<> look(const std::function<bool(const Row&)>& alive);
+  /// Which rows a look has to bring up to date.
+  enum class Scope {
+    kAll,         ///< all
+    kMembersNew,  ///< members, and what is new; of the others some that have ended may stay
+  };
+
+  /// Reads what is new. `alive` decides of a member that is not listed as itself any more whether it is still
+  /// there. On an error all stays as it was. Lists /proc, but for kMembersNew only once a minute, or where
+  /// more new pids were given than there are processes: else these pids are looked at one by one, so that the
+  /// processes that are there already cost nothing.
+  Result<> look(const std::function<bool(const Row&)>& alive, Scope scope = Scope::kAll);
   /// Reads the rows again that this look has not read: their parents may have changed.
   void read_all();
 
@@ -52,9 +62,20 @@ class ProcessTable {
   std::vector<std::size_t> candidates(bool everything);
 
  private:
+  using Clock = std::chrono::steady_clock;
+
   bool read(Row& row);
+  Result<> list(const std::function<bool(const Row&)>& alive);
+  bool look_at_new(pid_t newest, const std::function<bool(const Row&)>& alive);
+  std::optional<pid_t> newest_pid() const;
 
   const Dir* proc_;
+  bool own_pids_ = false;  ///< whether this /proc counts as the agent's system calls do
+  /// The pid that was given last, at the last look and at the one before.
+  std::array<std::optional<pid_t>, 2> newest_;
+  std::size_t listed_ = 0;  ///< processes at the last listing
+  Clock::time_point list_again_;
+  bool missed_ = false;  ///< whether this look could not read a process that is there
   std::vector<Row> rows_;
   std::vector<Row> next_;
   std::vector<std::size_t> fresh_;
@@ -67,7 +88,7 @@ class ProcessTable {
 std::uint64_t now_ticks();
 std::uint64_t ticks_per_second();
 
-/// Reads /proc/PID/stat through the process's directory.
-Result<ProcStat> read_proc_stat(const Dir& process);
+/// Reads /proc/PID/stat, or another file of this form, through the process's directory.
+Result<ProcStat> read_proc_stat(const Dir& process, const char* name = "stat");
 
 }  // namespace boxo

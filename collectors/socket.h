@@ -23,6 +23,7 @@ struct Socket {
   std::uint8_t state = 0;   ///< as in TCP_ESTABLISHED …, for every protocol
   std::uint32_t inode = 0;  ///< the number in the link /proc/PID/fd/N; 0 if no process has it any more
   std::uint64_t id = 0;     ///< tells the sockets behind one inode apart (MPTCP); each source has its own
+  std::uint64_t cookie = 0;  ///< of TCP: the kernel's number for the socket, the same from every source; 0: it has none yet
   std::uint32_t receive_queue = 0;  ///< bytes not read yet; for a listening one: connections not accepted yet
   std::uint32_t send_queue = 0;     ///< bytes not acknowledged yet; for a listening one: how many may wait
   std::uint64_t drops = 0;          ///< datagrams not taken in
@@ -31,7 +32,8 @@ struct Socket {
   std::uint64_t received = 0;
   std::uint64_t segments_out = 0;
   std::uint64_t segments_in = 0;
-  std::uint64_t retransmits = 0;
+  std::uint64_t data_segments_out = 0;  ///< those with payload
+  std::uint64_t retransmits = 0;        ///< of segments with payload
   std::uint32_t rtt_us = 0;  ///< smoothed round-trip time; 0 before the first sample
 };
 
@@ -54,6 +56,11 @@ enum SocketState : std::uint8_t {
 constexpr std::uint64_t payload_received(std::uint8_t state, std::uint64_t received) {
   const bool fin = state == kCloseWait || state == kLastAck || state == kClosing;
   return fin && received > 0 ? received - 1 : received;
+}
+
+/// SYNs and FINs that are sent again count too and have no payload: while none was sent again, it was they.
+constexpr std::uint64_t payload_retransmits(std::uint64_t retransmits, std::uint64_t bytes_again) {
+  return bytes_again > 0 ? retransmits : 0;
 }
 
 }  // namespace boxo

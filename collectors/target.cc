@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #include "collectors/target.h"
 
+#include <time.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
 #include <chrono>
@@ -10,6 +13,7 @@
 
 #include "collectors/discover.h"
 #include "collectors/group.h"
+#include "collectors/log.h"
 #include "collectors/members.h"
 #include "collectors/process_table.h"
 
@@ -20,6 +24,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kLookAnyway{60};
+// A process is given its start time a moment before it is listed.
+constexpr std::chrono::milliseconds kUnlisted{100};
 // The kernel keeps this much of a process's name.
 constexpr std::size_t kCommLength = 15;
 
@@ -53,11 +59,22 @@ bool has_name(const Dir& proc, pid_t pid, const std::string& name) {
   return false;
 }
 
+std::uint64_t ticks_in(std::chrono::nanoseconds time) {
+  return static_cast<std::uint64_t>(time / (std::chrono::nanoseconds(std::chrono::seconds(1)) / ::sysconf(_SC_CLK_TCK)));
+}
+
 }  // namespace
 
+std::uint64_t ticks_since_boot() {
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return ticks_in(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
+}
+
 struct Target::Impl {
-  Impl(TargetSpec given, Dir proc_dir, Cgroups groups)
+  Impl(TargetSpec given, Dir proc_dir, Cgroups groups, std::function<std::uint64_t()> now)
       : spec(std::move(given)),
+        clock(std::move(now)),
         proc(std::move(proc_dir)),
         cgroups(std::move(groups)),
         table(proc),
@@ -72,27 +89,41 @@ struct Target::Impl {
   void refresh_group();
   std::optional<pid_t> find_main();
   std::optional<pid_t> eldest(const std::vector<pid_t>& matches);
+  const ProcessTable::Row* top_of(const ProcessTable::Row& row, const std::vector<pid_t>& matches);
   void attach(pid_t pid, std::optional<std::uint64_t> start_ticks);
   void detach();
   bool lost_name() const;
   void adopt(const std::vector<std::size_t>& rows);
   bool nothing_born();
   void keep_living();
-  void follow();
-  void took_over() {
-    if (attached_before) ++restarts;
-    attached_before = true;
+  void adopt_born();
+  void follow(bool told);
+  void took_over();
+  /// Whether a process is older than this moment, by more than it may take to be listed.
+  static bool started_before(const ProcessId& id, std::uint64_t moment) { return id.start_ticks + ticks_in(kUnlisted) < moment; }
+  /// Whether this one could have been the target while another one was, and did not come after it. The shell that starts a
+  /// node runs before the calls of the program that it makes, and becomes the node by exec: it could not.
+  bool ran_beside(const ProcessId& id) const {
+    return started_before(id, looked_at) &&
+           (!started_before(id, attached_at) || std::find(fitted.begin(), fitted.end(), id) != fitted.end());
   }
 
   TargetSpec spec;
+  std::function<std::uint64_t()> clock;
   Dir proc;
   Cgroups cgroups;
   ProcessTable table;
   Members members;
+  Members::RanBefore ran_before;  // while a new main process is taken with its descendants; those of members never did
   Discovery discovery;
   std::optional<Group> group;
   std::uint64_t restarts = 0;
   bool attached_before = false;
+  std::uint64_t looked_at = 0;    // when the last refresh began; of a tree: the last that found it there
+  std::uint64_t attached_at = 0;  // when the main process was taken
+  std::vector<ProcessId> fits;    // what could be taken when the main process was looked for
+  std::vector<ProcessId> fitted;  // the same, when the present or last one was
+  std::size_t others_fit = 0;     // how many more could have been taken when the main process was looked for
   std::shared_ptr<const Handover> handover;
   std::uint64_t quiet_forks = 0;      // the count at the last look that found nothing new
   bool unadopted = false;             // a look found a member that could not be taken in
@@ -109,13 +140,14 @@ Target::Target(Target&&) noexcept = default;
 Target& Target::operator=(Target&&) noexcept = default;
 Target::~Target() = default;
 
-Result<Target> Target::make(TargetSpec spec, const std::string& proc, const std::string& cgroup_root) {
+Result<Target> Target::make(TargetSpec spec, const std::string& proc, const std::string& cgroup_root,
+                            std::function<std::uint64_t()> clock) {
   auto root = Dir::open(proc);
   if (!root) return root.error();
   auto mountinfo = root->read("self/mountinfo", std::size_t{4} << 20);
   auto cgroups = Cgroups::find(cgroup_root, mountinfo ? std::string_view(*mountinfo) : std::string_view());
   auto impl =
-      std::make_unique<Impl>(std::move(spec), std::move(*root), cgroups ? std::move(*cgroups) : Cgroups());
+      std::make_unique<Impl>(std::move(spec), std::move(*root), cgroups ? std::move(*cgroups) : Cgroups(), std::move(clock));
   Impl& self = *impl;
   if (self.of_group()) {
     auto group = Group::make(self.spec, self.cgroups, self.proc, self.table);
@@ -147,11 +179,14 @@ Result<Target> Target::make(TargetSpec spec, const std::string& proc, const std:
 }
 
 void Target::refresh() {
+  const std::uint64_t now = impl_->clock();
   impl_->cgroup_text.reset();
   if (impl_->of_group())
     impl_->refresh_group();
   else
     impl_->refresh_tree();
+  if (impl_->of_group() || up()) impl_->looked_at = now;
+  impl_->members.find_survivors();
 }
 
 void Target::Impl::refresh_tree() {
@@ -164,11 +199,13 @@ void Target::Impl::refresh_tree() {
   if (runs && nothing_born()) return keep_living();
   const std::uint64_t before = members.generation();
   const auto forks = handover && handover->forks ? handover->forks() : std::nullopt;
-  if (auto looked = table.look(alive); !looked) return;
+  const bool told = forks && forks->generation == before;  // the kernel follows just these members
+  const auto scope = runs && !unadopted ? ProcessTable::Scope::kMembersNew : ProcessTable::Scope::kAll;
+  if (auto looked = table.look(alive, scope); !looked) return;
   if (!members.list().empty() && (!members.main_runs() || lost_name())) detach();
   if (!members.list().empty()) {
-    follow();
-    quiet = forks && forks->generation == before && members.generation() == before && !unadopted;
+    follow(told);
+    quiet = told && members.generation() == before && !unadopted;
     quiet_forks = forks ? forks->count : 0;
     next_look = Clock::now() + kLookAnyway;
   } else if (spec.kind != TargetSpec::Kind::kPid) {
@@ -191,8 +228,9 @@ void Target::Impl::keep_living() {
   members.arrange(main);
 }
 
-/// Takes over what is new among the children of members, and lets go what has ended.
-void Target::Impl::follow() {
+/// Takes over what is new among the children of members, and lets go what has ended. `told`: the kernel follows just
+/// these members.
+void Target::Impl::follow(bool told) {
   const ProcessId main = members.list().front().id;  // known to run
   members.keep_if([&](const Process& process) {
     if (process.id == main) return true;
@@ -200,7 +238,19 @@ void Target::Impl::follow() {
     return row != nullptr && row->member && row->start_ticks == process.id.start_ticks;
   });
   adopt(table.fresh());
+  if (told && handover->born) adopt_born();
   members.arrange(main);
+}
+
+/// Makes members of those whose parents came and went since the last look: the kernel has seen them come. It is asked
+/// after the table was filled: who is a member now, and was started when the row says, was one then.
+void Target::Impl::adopt_born() {
+  for (const pid_t pid : handover->born()) {
+    ProcessTable::Row* const row = table.find(pid);
+    if (row == nullptr || row->member) continue;
+    row->member = members.add(pid, row->start_ticks, true);
+    unadopted |= !row->member;
+  }
 }
 
 /// Makes members of those rows that descend from members.
@@ -215,7 +265,7 @@ void Target::Impl::adopt(const std::vector<std::size_t>& rows) {
       if (row.member || row.parent == 0) continue;
       const ProcessTable::Row* const parent = table.find(row.parent);
       if (parent == nullptr || !parent->member || parent->start_ticks > row.start_ticks) continue;
-      if (!members.add(row.pid, row.start_ticks, true)) {
+      if (!members.add(row.pid, row.start_ticks, true, ran_before)) {
         unadopted = true;
         row.inode =
             0;  // it ended, or there is no descriptor left: to be looked at again if it is still there
@@ -227,9 +277,14 @@ void Target::Impl::adopt(const std::vector<std::size_t>& rows) {
 }
 
 void Target::Impl::attach(pid_t pid, std::optional<std::uint64_t> start_ticks) {
-  if (!members.add(pid, start_ticks, false)) return;
+  if (attached_before) ran_before = [this](const ProcessId& id) { return ran_beside(id); };
+  if (!members.add(pid, start_ticks, false, ran_before)) return;
   quiet = false;
   const ProcessId main = members.list().front().id;
+  if (attached_before && members.list().front().ran_before)
+    ran_before = [this](const ProcessId& id) { return started_before(id, looked_at); };
+  else
+    ran_before = {};
   for (ProcessTable::Row& row : table.rows())
     row.member = row.pid == main.pid && row.start_ticks == main.start_ticks;
   members.watch_main();
@@ -238,8 +293,23 @@ void Target::Impl::attach(pid_t pid, std::optional<std::uint64_t> start_ticks) {
   std::vector<std::size_t> everybody(table.rows().size());
   for (std::size_t i = 0; i < everybody.size(); ++i) everybody[i] = i;
   adopt(everybody);
+  ran_before = {};
   members.arrange(main);
   took_over();
+  attached_at = clock();
+  fitted = std::move(fits);
+  if (others_fit > 0)
+    log_info(std::to_string(others_fit + 1) + (spec.kind == TargetSpec::Kind::kComm ? " processes are named " + spec.name : " boxo-based nodes run here") +
+             ": watching the oldest, pid " + std::to_string(main.pid) + "; --pid, --cgroup or --container name another");
+}
+
+void Target::Impl::took_over() {
+  const Process& main = members.list().front();
+  if (attached_before && main.ran_before)
+    log_info("pid " + std::to_string(main.id.pid) + " (" + main.comm + ") ran before it became the target: no restart, and it counts from now on");
+  else if (attached_before)
+    ++restarts;
+  attached_before = true;
 }
 
 void Target::Impl::detach() {
@@ -257,6 +327,7 @@ bool Target::Impl::lost_name() const {
 
 std::optional<pid_t> Target::Impl::find_main() {
   std::vector<pid_t> matches;
+  fits.clear();
   for (const std::size_t index : table.candidates(search_all)) {
     const ProcessTable::Row& row = table.rows()[index];
     const bool match =
@@ -269,11 +340,17 @@ std::optional<pid_t> Target::Impl::find_main() {
     auto process = proc.dir(std::to_string(row.pid));
     if (!process) continue;
     const auto stat = read_proc_stat(*process);
-    if (stat && !stat->ended() && stat->start_ticks == row.start_ticks) matches.push_back(row.pid);
+    if (!stat || stat->ended() || stat->start_ticks != row.start_ticks) continue;
+    matches.push_back(row.pid);
+    fits.push_back({row.pid, row.start_ticks});
   }
   search_all = false;
   discovery.forget_ended(table);
-  return eldest(matches);
+  const auto found = eldest(matches);
+  const auto alone = [&](pid_t pid) { return top_of(*table.find(pid), matches)->pid == pid; };
+  others_fit = static_cast<std::size_t>(std::count_if(matches.begin(), matches.end(), alone));
+  others_fit -= std::min<std::size_t>(1, others_fit);
+  return found;
 }
 
 /// The oldest of them that does not descend from another one of them.
@@ -285,16 +362,23 @@ std::optional<pid_t> Target::Impl::eldest(const std::vector<pid_t>& matches) {
   }
   if (best == nullptr) return {};
   // Ancestors are older, but start times are coarse: a child may seem to be as old as its parent.
-  const ProcessTable::Row* up = best;
+  return top_of(*best, matches)->pid;
+}
+
+/// The farthest ancestor of the row that is one of them, or the row itself.
+const ProcessTable::Row* Target::Impl::top_of(const ProcessTable::Row& row, const std::vector<pid_t>& matches) {
+  const ProcessTable::Row* top = &row;
+  const ProcessTable::Row* up = top;
   for (std::size_t steps = 0; steps < table.rows().size() && up->parent != 0; ++steps) {
     up = table.find(up->parent);
     if (up == nullptr) break;
-    if (std::binary_search(matches.begin(), matches.end(), up->pid)) best = up;
+    if (std::binary_search(matches.begin(), matches.end(), up->pid)) top = up;
   }
-  return best->pid;
+  return top;
 }
 
 void Target::Impl::refresh_group() {
+  const std::vector<pid_t> listed = std::move(pids);
   pids.clear();
   group->list(pids);
   const bool had_main = !members.list().empty();
@@ -308,8 +392,16 @@ void Target::Impl::refresh_group() {
     return keep;
   });
   std::sort(known.begin(), known.end());
+  // Moved in: it was not in the list though it lived, nor did one that was in it fork it.
+  std::optional<std::vector<pid_t>> born;
+  const auto moved_in = [&](const ProcessId& id) {
+    if (!attached_before || !started_before(id, looked_at) || std::binary_search(listed.begin(), listed.end(), id.pid))
+      return false;
+    if (!born) born = handover && handover->born ? handover->born() : std::vector<pid_t>();
+    return std::find(born->begin(), born->end(), id.pid) == born->end();
+  };
   for (const pid_t pid : pids)
-    if (!std::binary_search(known.begin(), known.end(), pid)) members.add(pid, {}, false);
+    if (!std::binary_search(known.begin(), known.end(), pid)) members.add(pid, {}, false, moved_in);
   if (members.list().empty()) {
     if (had_main) members.clear();
     return;
@@ -340,7 +432,7 @@ const Dir& Target::proc_root() const { return impl_->proc; }
 
 std::string Target::cgroup_path(const std::string& controller) const {
   if (!impl_->cgroup_text) {
-    auto text = main() == nullptr ? Result<std::string>(std::string()) : main()->proc.read("cgroup");
+    auto text = main() == nullptr ? Result<std::string>(std::string()) : main()->shared().read("cgroup");
     impl_->cgroup_text = text ? std::move(*text) : std::string();
   }
   if (impl_->group) return impl_->group->path(controller, *impl_->cgroup_text);
@@ -350,14 +442,17 @@ std::string Target::cgroup_path(const std::string& controller) const {
 Result<CgroupView> Target::cgroup(const std::string& controller) const {
   const std::string path = cgroup_path(controller);
   if (path.empty())
-    return Error{"the target has no cgroup for " + (controller.empty() ? "v2" : controller), {}, ENOENT};
+    return Error{"the target has no cgroup " + (controller.empty() ? "of version 2" : "with the controller " + controller),
+                 "mount that hierarchy where the agent runs", ENOENT};
   if (main() == nullptr) return impl_->cgroups.view(controller, path);
-  auto own = impl_->cgroups.view_of(controller, main()->proc);
+  auto own = impl_->cgroups.view_of(controller, main()->shared());
   if (!impl_->group) return own;
   if (!own) return impl_->cgroups.view(controller, path);
   // The main process may be in a group below the one that is watched.
   return own->climb_to(path) ? std::move(own) : impl_->cgroups.view(controller, path);
 }
+
+std::string Target::shortage() const { return impl_->members.shortage(); }
 
 std::string Target::describe() const {
   const TargetSpec& spec = impl_->spec;

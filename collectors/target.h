@@ -3,8 +3,8 @@
 
 #include <sys/types.h>
 
-#include <compare>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +12,7 @@
 #include "collectors/cgroup.h"
 #include "collectors/fd.h"
 #include "collectors/kernel_reader.h"
+#include "collectors/process_id.h"
 #include "collectors/result.h"
 
 namespace boxo {
@@ -30,13 +31,6 @@ struct TargetSpec {
   std::string name;
 };
 
-/// The identity of a process: a reused pid has another start time.
-struct ProcessId {
-  pid_t pid = 0;                  ///< as the agent sees it (in the pid namespace of its /proc)
-  std::uint64_t start_ticks = 0;  ///< field 22 of /proc/PID/stat: clock ticks since boot
-  auto operator<=>(const ProcessId&) const = default;
-};
-
 /// One living process of the target, pinned by its /proc directory: reads fail with ESRCH once it is gone,
 /// and never reach another process with the same pid.
 struct Process {
@@ -44,7 +38,20 @@ struct Process {
   ProcessId parent;  ///< pid 0 if the parent is not part of the target
   std::string comm;  ///< of the main process as it is now, of others as it was when they were first seen
   Dir proc;
+  /// Of a process whose main thread has ended while others go on: one of these. What they share, /proc shows only there.
+  ProcessId survivor{};
+  Dir survivor_proc{};
+  /// It came to the target while that was watched, and neither began there nor was forked there: what it had counted when
+  /// it was first seen is not the target's. Not so for those that were there when the watch began.
+  bool ran_before = false;
+
+  /// Where memory, open files, executable, directories, environment, cgroup and namespaces are read. The counts of the
+  /// process as a whole (stat, io, limits, task) are in `proc`.
+  const Dir& shared() const { return survivor_proc ? survivor_proc : proc; }
 };
+
+/// Now, as the start time of a process that begins now.
+std::uint64_t ticks_since_boot();
 
 /// What is watched: a set of living processes that `refresh` brings up to date once a tick. Used by the tick
 /// thread only.
@@ -53,9 +60,10 @@ class Target {
   /// `proc` is /proc, `cgroup_root` the directory the cgroup hierarchies are mounted under (/sys/fs/cgroup);
   /// both are parameters so that tests can give their own trees. Fails only if what was asked for can never
   /// be met: a pid that does not exist (code ESRCH), an ambiguous container prefix. A name or a cgroup that
-  /// is not there yet is waited for; a zombie is a target that has ended.
+  /// is not there yet is waited for; a zombie is a target that has ended. `clock` is that of the start times in `proc`.
   static Result<Target> make(TargetSpec spec, const std::string& proc = "/proc",
-                             const std::string& cgroup_root = "/sys/fs/cgroup");
+                             const std::string& cgroup_root = "/sys/fs/cgroup",
+                             std::function<std::uint64_t()> clock = ticks_since_boot);
 
   Target(Target&&) noexcept;
   Target& operator=(Target&&) noexcept;
@@ -66,9 +74,12 @@ class Target {
   /// Who follows the target's processes from now on, so that refresh() need not look for new ones.
   void use(std::shared_ptr<const Handover> handover);
 
-  /// Looks for new, ended and restarted processes. Cheap while nothing changes: where the kernel follows the
-  /// target (use()), and in a cgroup, the host's other processes cost nothing; else one directory listing. A descendant stays a member
-  /// when its parent ends; one whose parents all came and went between two refreshes is not known for one.
+  /// Looks for new, ended and restarted processes. What else is on the host costs nothing while the target is there:
+  /// of others only those born since the last look are looked at, and where the kernel follows the target (use()), or in
+  /// a cgroup, not even those; of a container named by the beginning of its id the groups are listed once a minute, until
+  /// there is another such. While the target is looked for all are listed. A descendant stays a member
+  /// when its parent ends; one whose parents all came and went between two refreshes is known for one only where the
+  /// kernel follows.
   /// When the main process ends, all are let go, except in a cgroup.
   void refresh();
 
@@ -81,8 +92,8 @@ class Target {
   /// Changes whenever processes() changed or the main process became another program (exec): what was learnt
   /// about them is then stale.
   std::uint64_t generation() const;
-  /// How often the main process was replaced by a new one since the start. In a cgroup it is no restart if
-  /// another process that was in it before becomes the oldest.
+  /// How often a new process became the main one since the first. One that ran before already (Process::ran_before) is
+  /// none, nor one that was in the cgroup already and is now the oldest there.
   std::uint64_t restarts() const;
   /// Becomes readable when the main process ends (a pidfd); -1 if there is none or the kernel has no pidfds
   /// (< 5.3).
@@ -100,6 +111,8 @@ class Target {
   /// tree).
   bool is_cgroup() const;
   const TargetSpec& spec() const;
+  /// Why not all of its processes are in processes(), so that a sum over these would lack some; "" if all are.
+  std::string shortage() const;
   /// "pid 4711 (ipfs)", "no boxo-based process yet": for the log and for people.
   std::string describe() const;
   /// Where /proc is, for what is not below one process.

@@ -25,12 +25,14 @@ class Counts:
     def __init__(self, passed=0, failed=0, skipped=0):
         self.passed, self.failed, self.skipped = passed, failed, skipped
         self.reasons = []  # of what was skipped
+        self.failures = []  # names of tests
 
     def add(self, other):
         self.passed += other.passed
         self.failed += other.failed
         self.skipped += other.skipped
         self.reasons += other.reasons
+        self.failures += other.failures
 
     def __str__(self):
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
@@ -50,6 +52,8 @@ def doctest(text, step):
     m = re.search(r"test cases:\s*\d+ \|\s*(\d+) passed \|\s*(\d+) failed \|\s*(\d+) skipped", text)
     counts = Counts(*map(int, m.groups())) if m else Counts()
     counts.reasons = [f"{step.name}: {counts.skipped} tests: {step.why}"] if counts.skipped else []
+    # The name stands above what failed in it, once for each.
+    counts.failures = list(dict.fromkeys(re.findall(r"^TEST CASE:\s+(.*)\n(?:.*\n)*?.*ERROR: ", text, re.MULTILINE)))
     return counts
 
 
@@ -57,6 +61,7 @@ def plain(text, _step):
     found = re.findall(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", text, re.MULTILINE)
     counts = Counts(*map(int, found[-1])) if found else Counts()
     counts.reasons = re.findall(r"^.*\bskipped: (.*)$", text, re.MULTILINE) if counts.skipped else []
+    counts.failures = re.findall(r"^.*\bFAILED (?:tests/.*)$", text, re.MULTILINE) if counts.failed else []
     return counts
 
 
@@ -70,6 +75,7 @@ def pytest(_text, step):
         kinds = {child.tag: child for child in case}
         if "failure" in kinds or "error" in kinds:
             counts.failed += 1
+            counts.failures.append(f"{case.get('classname')}::{case.get('name')}")
         elif "skipped" in kinds:
             counts.skipped += 1
             counts.reasons.append(f"{case.get('name')}: {kinds['skipped'].get('message')}")
@@ -97,6 +103,7 @@ def go_test(text, _step):
             counts.skipped += action == "skip"
             if action == "fail":
                 packages_with_failure.add(package)
+                counts.failures.append(f"{package} {test}")
             if action == "skip":
                 said = [x for x in output.get((package, test), []) if x and not x.startswith(("===", "---"))]
                 counts.reasons.append(f"{test}: {' '.join(said)}")
@@ -107,6 +114,8 @@ def go_test(text, _step):
 # ---- steps and suites ----
 
 class Step:
+    ahead = False  # may run before its turn, while another suite waits
+
     def __init__(self, name, argv, count=check, cwd=ROOT, timeout=900, why="", **env):
         self.name, self.argv, self.count, self.cwd, self.timeout = name, [str(a) for a in argv], count, cwd, timeout
         self.env, self.why, self.status = env, why, None
@@ -145,6 +154,8 @@ class Step:
         counts = self.count(text, self)
         if self.status != 0 and counts.failed == 0:
             counts.failed = 1
+        if counts.failed and not counts.failures:
+            counts.failures = [f"status {self.status}: {self.log.relative_to(ROOT)}"]
         if counts.failed:
             tail = "\n".join(readable(text).splitlines()[-60:])
             say(f"{tail}\n  {self.name}: failed (status {self.status}); all it said: {self.log.relative_to(ROOT)}")
@@ -201,6 +212,8 @@ def build(directory, *options, count=no_count, **env):
             return Counts()
         steps.append(Step(f"configure {directory}", ["meson", "setup", *options, directory], stamped, **env))
     steps.append(Step(f"compile {directory}", ["ninja", "-C", directory], count, timeout=2400))
+    for step in steps:
+        step.ahead = directory != "build"  # which the tests run in
     return steps
 
 
@@ -295,7 +308,9 @@ def suite_fuzz(_args):
 
 
 def suite_vm(_args):
-    return [*build("build"), Step("vm", [PYTHON, "tests/vm/run", "--quick"], plain, timeout=2400)]
+    kernels = Step("kernels", [PYTHON, "tests/vm/run", "--fetch"], no_count, timeout=1800)
+    kernels.ahead = True
+    return [*build("build"), kernels, Step("vm", [PYTHON, "tests/vm/run", "--quick"], plain, timeout=5400)]
 
 
 SUITES = {
@@ -309,12 +324,48 @@ SUITES = {
     "tidy": (suite_tidy, "clang-tidy"),
     "go": (suite_go, "the Go modules, with the race detector"),
     "fuzz": (suite_fuzz, "a minute of libFuzzer on what reads events"),
-    "vm": (suite_vm, "Debian's stock kernels under qemu (only when asked for)"),
+    "vm": (suite_vm, "the probes on Debian's stock kernels 5.10, 6.1 and 6.12, under qemu"),
 }
-ON_REQUEST = {"format", "vm"}
+ON_REQUEST = {"format"}
+WAITING = {"live", "deploy"}  # most of their time they wait
+
+
+class Ahead:
+    """What the suites to come have to compile and fetch, while a waiting one runs: with idle priority, so that its tests do
+    not notice. Ended when such a suite ends: what is not done then is the later suite's own work, and goes on from there."""
+
+    def __init__(self):
+        self.process = None
+
+    def begin(self, names):
+        if names and not self.process:
+            with open(LOGS / "ahead.log", "wb") as log:
+                self.process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", "chrt", "--idle", "0", PYTHON, __file__,
+                                                 "--ahead", *names], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def end(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+
+def prepare(names):
+    """The process of Ahead. What fails here fails again, and is told, in its own suite."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for step in (step for name in names for step in SUITES[name][0]([]) if step.ahead):
+        step.run()
+    return 0
+
+
+def cpu_seconds():
+    """Of all programs that have run and ended."""
+    return sum(os.times()[2:4])
 
 
 def main(argv):
+    if argv[:1] == ["--ahead"]:
+        return prepare(argv[1:])
     arguments = argv[argv.index("--") + 1:] if "--" in argv else []
     names = argv[:argv.index("--")] if "--" in argv else argv
     if names == ["--list"]:
@@ -324,20 +375,28 @@ def main(argv):
         say(f"scripts/test: no suite {', '.join(unknown)}; there are: {', '.join(SUITES)}")
         return 2
     LOGS.mkdir(parents=True, exist_ok=True)
-    total, begin, done = Counts(), time.monotonic(), {}
-    for name in names or [n for n in SUITES if n not in ON_REQUEST]:
-        start, counts = time.monotonic(), Counts()
+    total, begin, done, ahead, failures = Counts(), time.monotonic(), {}, Ahead(), []
+    names = names or [n for n in SUITES if n not in ON_REQUEST]
+    for i, name in enumerate(names):
+        start, cpu, counts = time.monotonic(), cpu_seconds(), Counts()
+        if name in WAITING:
+            ahead.begin([n for n in names[i + 1:] if n not in WAITING])
         for step in SUITES[name][0](arguments):
             if step.name in done:  # two suites share a build
                 continue
             done[step.name] = step.run()
             counts.add(done[step.name])
+            failures += [f"{step.name}: {name}" for name in done[step.name].failures]
             if done[step.name].failed and step.count in (no_count, check) and step.name.startswith(("compile", "configure")):
                 break
-        say(f"{name:<10}{counts}, {time.monotonic() - start:.1f} s")
+        say(f"{name:<10}{counts}, {time.monotonic() - start:.1f} s, of CPU {cpu_seconds() - cpu:.0f} s")
         for reason in dict.fromkeys(counts.reasons):
             say(f"    skipped: {reason}")
         total.add(counts)
+        if not WAITING & set(names[i + 1:i + 2]):
+            ahead.end()
+    for failure in failures:
+        say(f"failed: {failure}")
     say(f"all suites: {time.monotonic() - begin:.0f} s")
     say(str(total))
     return 1 if total.failed or not total.passed else 0

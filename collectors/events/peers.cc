@@ -13,9 +13,11 @@ namespace {
 constexpr double kClearly = 1.1;
 constexpr double kHalfLife = 300;  // seconds
 
-void fold(Cell& into, const Cell& from) {
-  into.value += from.value;
-  into.seen = into.seen || from.seen;
+/// Adds to one cell what another has beyond what was shown of it; a 0 that was never shown is told too.
+void fold(Cell& into, const Cell& from, const Cell& shown) {
+  if (!from.seen || (shown.seen && from.value <= shown.value)) return;
+  into.value += from.value - shown.value;
+  into.seen = true;
 }
 
 }  // namespace
@@ -137,6 +139,8 @@ void Peers::maintain(std::uint64_t now) {
     }
     give_series(*peer);
   }
+  for (Peer& peer : slots_)
+    if (peer.own) peer.shown = {peer.record.sent, peer.record.received, peer.record.errors};
 }
 
 void Peers::forget(std::uint64_t before) {
@@ -145,13 +149,14 @@ void Peers::forget(std::uint64_t before) {
 
 void Peers::give_series(Peer& peer) {
   peer.own = true;
+  peer.shown = {};
   ++owners_;
 }
 
 void Peers::take_series(Peer& peer) {
-  fold(other_.sent, peer.record.sent);
-  fold(other_.received, peer.record.received);
-  fold(other_.errors, peer.record.errors);
+  fold(other_.sent, peer.record.sent, peer.shown.sent);
+  fold(other_.received, peer.record.received, peer.shown.received);
+  fold(other_.errors, peer.record.errors, peer.shown.errors);
   peer.record = PeerRecord{};
   peer.own = false;
   --owners_;

@@ -26,6 +26,11 @@ struct PeerRecord {
   std::unique_ptr<Window> bandwidth;
 };
 
+/// The counters of a PeerRecord.
+struct PeerCounts {
+  Cell sent, received, errors;
+};
+
 struct Peer {
   std::string name;
   std::uint32_t generation = 0;  ///< changes when the slot goes to another peer
@@ -34,13 +39,15 @@ struct Peer {
   double inherited = 0;          ///< part of the score that came with the slot
   bool own = false;              ///< has series of its own
   PeerRecord record;             ///< used only if it has
+  PeerCounts shown;              ///< of it, the last time
 
   double bytes() const { return score - inherited; }
 };
 
 /// The peers of the node: the busiest by bytes have series of their own, all others are summed up as "other".
-/// Holds a bounded number of them whatever arrives. Counters of a peer that loses its series go on in
-/// "other", so that the sum over all series never goes back; a peer that gains one starts at zero.
+/// Holds a bounded number of them whatever arrives. "other" counts what no series of a peer's own has shown: a peer that
+/// loses its series leaves there only what was not shown yet, one that gains a series starts at zero. So the growth of all
+/// series together is what was counted, each thing once.
 class Peers {
  public:
   Peers(std::size_t own_limit, std::size_t latency_window, std::size_t bandwidth_window);
@@ -48,7 +55,7 @@ class Peers {
   /// The peer with this name, new if need be. The slot may go to another peer later: compare its generation.
   Peer& find(std::string_view name, std::uint64_t now);
   void add(Peer& peer, PeerField field, double value, double weight, std::uint64_t now);
-  /// Once a tick: drops silent peers and gives the series to the busiest.
+  /// Once a tick, just before all is shown: drops silent peers and gives the series to the busiest.
   void maintain(std::uint64_t now);
   /// Forgets latencies and bandwidths of before this moment, as Window::forget() does; the marks are set by
   /// maintain().

@@ -176,7 +176,7 @@ void EventServer::run() {
       } else if (what == &streams_) {
         accept_connections();
       } else if (auto* const connection = static_cast<Connection*>(what); !receive_frames(*connection)) {
-        std::erase_if(connections_, [&](const auto& open) { return open.get() == connection; });
+        end_connection(connection);
       }
       hand_over();
     }
@@ -234,6 +234,14 @@ void EventServer::accept_connections() {
     else
       ledger_.reject(Reason::kConnections, describe(sender));
   }
+}
+
+void EventServer::end_connection(const Connection* connection) {
+  // Closing is not enough where somebody else holds the socket too for a moment (a fork, an iterator over open files):
+  // epoll would go on telling of a connection that is gone, and the other side would wait for an answer (epoll(7)).
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, connection->fd.get(), nullptr);
+  ::shutdown(connection->fd.get(), SHUT_RDWR);
+  std::erase_if(connections_, [&](const auto& open) { return open.get() == connection; });
 }
 
 void EventServer::watch_streams(bool on) {

@@ -68,6 +68,7 @@ class EventServer {
   /// Milliseconds until connections are accepted again; -1 when they are.
   int pause_left();
   void watch_streams(bool on);
+  void end_connection(const Connection* connection);
   /// False when the connection is at its end.
   bool receive_frames(Connection& connection);
   void hand_over();

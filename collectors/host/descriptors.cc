@@ -12,8 +12,8 @@ std::optional<std::uint64_t> quick_fd_count(const Process& process) {
   struct stat info {};
   // Older kernels say 0, which is true for hardly a process and for none for long: those are counted by
   // listing.
-  if (::fstatfs(process.proc.fd(), &filesystem) != 0 || filesystem.f_type != PROC_SUPER_MAGIC ||
-      ::fstatat(process.proc.fd(), "fd", &info, 0) != 0 || info.st_size <= 0)
+  if (::fstatfs(process.shared().fd(), &filesystem) != 0 || filesystem.f_type != PROC_SUPER_MAGIC ||
+      ::fstatat(process.shared().fd(), "fd", &info, 0) != 0 || info.st_size <= 0)
     return std::nullopt;
   return static_cast<std::uint64_t>(info.st_size);
 }

@@ -4,10 +4,10 @@
 
 #include "collectors/collector.h"
 #include "collectors/host/pressure_stall.h"
-#include "collectors/host/reading.h"
 #include "collectors/host/space.h"
 #include "collectors/host/target_group.h"
 #include "collectors/host/text.h"
+#include "collectors/reading.h"
 
 namespace boxo {
 
@@ -56,7 +56,7 @@ constexpr Metric kPressure{
     Source::kProc,
     "How much the disk holds the target up, 0 to 1. The greatest of: share of the last interval in which "
     "some task waited "
-    "for I/O; share of the file system's space that is used up; share of its inodes that is used up."};
+    "for I/O, of its cgroup or, as boxo_resource_pressure_info tells, of the whole host; share of the file system's space that is used up; share of its inodes that is used up."};
 constexpr Metric kAll[] = {kUsage, kTotal, kAvailable, kInodesUsed, kInodes, kPressure};
 
 /// The share that is gone for a process without privileges.
@@ -82,7 +82,8 @@ class DiskCollector final : public Collector {
     const auto space = watch_.get(*main);
     if (!space) {
       trouble_ = printable(reason(space.error()));
-      for (const Metric& metric : kAll) out.absent(metric.name, trouble_);
+      for (const Metric& metric : {kUsage, kTotal, kAvailable, kInodesUsed, kInodes}) out.absent(metric.name, trouble_);
+      add_pressure(out, nullptr);
       return {};
     }
     trouble_.clear();
@@ -97,7 +98,7 @@ class DiskCollector final : public Collector {
       for (const Metric& metric : {kInodesUsed, kInodes})
         out.absent(metric.name, "this file system makes inodes as it needs them");
     }
-    add_pressure(out, *space);
+    add_pressure(out, &*space);
     return {};
   }
 
@@ -106,10 +107,14 @@ class DiskCollector final : public Collector {
   }
 
  private:
-  void add_pressure(Snapshot& out, const Space& space) {
+  /// `space` is nullptr where it is not known.
+  void add_pressure(Snapshot& out, const Space* space) {
     if (stall_.scope() != nullptr && !stall_.share()) return out.absent(kPressure.name, kFirstReading);
-    const double inodes = space.inodes > 0 ? fill(space.inodes_used, space.inodes_available) : 0;
-    const double most = std::max({stall_.share().value_or(0), fill(space.used, space.available), inodes});
+    if (space == nullptr && !stall_.share()) return out.absent(kPressure.name, trouble_);
+    double most = stall_.share().value_or(0);
+    if (space != nullptr) most = std::max(most, fill(space->used, space->available));
+    if (space != nullptr && space->inodes > 0)
+      most = std::max(most, fill(space->inodes_used, space->inodes_available));
     out.add(kPressure, std::clamp(most, 0.0, 1.0));
   }
 

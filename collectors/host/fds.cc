@@ -5,8 +5,8 @@
 #include "collectors/collector.h"
 #include "collectors/host/descriptors.h"
 #include "collectors/host/listing.h"
-#include "collectors/host/reading.h"
 #include "collectors/host/text.h"
+#include "collectors/reading.h"
 
 namespace boxo {
 
@@ -38,7 +38,7 @@ constexpr Metric kAll[] = {kOpen, kMax, kUsed};
 
 Result<std::uint64_t> count_fds(const Process& process) {
   if (const auto count = quick_fd_count(process)) return *count;
-  auto dir = process.proc.dir("fd");
+  auto dir = process.shared().dir("fd");
   if (!dir) return dir.error();
   std::uint64_t count = 0;
   auto done = list_numbers(*dir, [&count](std::uint32_t) { ++count; });
@@ -66,7 +66,7 @@ class FdsCollector final : public Collector {
     std::uint64_t open = 0;
     double limit = 0;
     double used = 0;
-    open_trouble_ = limit_trouble_ = target_.up() ? "" : kNoTarget;
+    open_trouble_ = limit_trouble_ = target_.up() ? target_.shortage() : kNoTarget;
     for (const Process& process : target_.processes()) {
       const auto count = count_fds(process);
       if (!count && !ended(process, count.error())) open_trouble_ = reason(count.error());

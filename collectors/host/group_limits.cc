@@ -2,6 +2,7 @@
 #include "collectors/host/group_limits.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "collectors/host/text.h"
 
@@ -19,19 +20,23 @@ std::optional<std::uint64_t> number_in(const Dir& group, const char* file) {
   return text ? to_number(*text) : std::nullopt;
 }
 
-std::optional<GroupMemory> group_memory(int version, const Dir& group) {
+std::optional<MemoryUse> memory_use(int version, const Dir& group) {
   const auto usage = number_in(group, version == 2 ? "memory.current" : "memory.usage_in_bytes");
   auto stat = group.read("memory.stat", 65536);
   if (!usage || !stat) return std::nullopt;
   const auto droppable = number_of(*stat, version == 2 ? "inactive_file " : "total_inactive_file ");
   if (!droppable) return std::nullopt;
-  return GroupMemory{*usage, *usage - std::min(*usage, *droppable),
-                     number_in(group, version == 2 ? "memory.peak" : "memory.max_usage_in_bytes")};
+  return MemoryUse{*usage, *usage - std::min(*usage, *droppable),
+                     number_in(group, version == 2 ? "memory.peak" : "memory.max_usage_in_bytes"), std::move(*stat)};
 }
 
 std::optional<std::uint64_t> memory_limit(int version, const Dir& group) {
   const auto limit = number_in(group, version == 2 ? "memory.max" : "memory.limit_in_bytes");
   return limit && *limit < kUnlimited ? limit : std::nullopt;
+}
+
+std::optional<std::uint64_t> memory_high(int version, const Dir& group) {
+  return version == 2 ? number_in(group, "memory.high") : std::nullopt;
 }
 
 std::optional<double> cpu_limit(int version, const Dir& group) {

@@ -3,22 +3,26 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "collectors/cgroup.h"
 
 namespace boxo::host {
 
-/// Memory of one cgroup, of either version.
-struct GroupMemory {
+/// How much memory one cgroup uses, of either version.
+struct MemoryUse {
   std::uint64_t usage = 0;
   std::uint64_t working_set = 0;  ///< usage without the page cache that can be dropped at once
   std::optional<std::uint64_t> peak;
+  std::string stat;  ///< the text of memory.stat
 };
 
 /// Nothing if the group does not tell (the root of version 2, or the controller is off there).
-std::optional<GroupMemory> group_memory(int version, const Dir& group);
+std::optional<MemoryUse> memory_use(int version, const Dir& group);
 /// The limit of this one group; nothing if there is none.
 std::optional<std::uint64_t> memory_limit(int version, const Dir& group);
+/// The amount of memory above which this one group is slowed down (version 2); nothing if there is none.
+std::optional<std::uint64_t> memory_high(int version, const Dir& group);
 /// The CPU limit of this one group in CPUs; nothing if there is none.
 std::optional<double> cpu_limit(int version, const Dir& group);
 /// The number a file holds; nothing for "max", -1, and what cannot be read.
@@ -31,6 +35,21 @@ auto least(const CgroupView& view, Limit limit) {
   for (const Dir& level : view.levels)
     if (const auto here = limit(view.version, level); here && (!least || *here < *least)) least = here;
   return least;
+}
+
+/// The group whose limit holds, where what happens at it is counted: that of the least limit(version, level) along the levels
+/// of `view`, else the first.
+template <class Limit>
+const Dir& limit_holder(const CgroupView& view, Limit limit) {
+  const Dir* holder = &view.group();
+  decltype(limit(view.version, view.levels.front())) least;
+  for (const Dir& level : view.levels) {
+    const auto here = limit(view.version, level);
+    if (!here || (least && *here >= *least)) continue;
+    holder = &level;
+    least = here;
+  }
+  return *holder;
 }
 
 }  // namespace boxo::host

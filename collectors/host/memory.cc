@@ -6,9 +6,10 @@
 
 #include "collectors/collector.h"
 #include "collectors/host/procps.h"
-#include "collectors/host/reading.h"
 #include "collectors/host/text.h"
 #include "collectors/members.h"
+#include "collectors/reading.h"
+#include "collectors/time_budget.h"
 
 namespace boxo {
 
@@ -16,8 +17,6 @@ extern const CollectorInfo memory_collector;
 
 namespace host {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr Metric kMemory{"boxo_resource_memory_bytes",
                          MetricType::kGauge,
@@ -58,10 +57,12 @@ class MemoryCollector final : public Collector {
     auto memory = procps_->memory(target_.processes());
     if (!memory) return memory.error();
     works_ = !memory->empty();
-    trouble_.clear();
-    for (const Process& process : target_.processes())
-      if (!memory->contains(process.id) && is_there(process))
-        trouble_ = "status: could not be read for a moment";
+    trouble_ = target_.shortage();
+    for (const Process& process : target_.processes()) {
+      const auto found = memory->find(process.id);
+      const bool unread = found == memory->end() ? is_there(process) : found->second.mapped == 0 && runs_headless(process);
+      if (unread) trouble_ = "status: could not be read for a moment";
+    }
     if (!trouble_.empty()) {
       out.absent(kMemory.name, trouble_);
       out.absent(kUsage.name, trouble_);
@@ -98,7 +99,7 @@ class MemoryCollector final : public Collector {
     if (pss_)
       add("pss", *pss_);
     else
-      out.absent(kMemory.name, "type pss: " + pss_trouble_);
+      out.absent(with_labels(kMemory.name, {{"type", "pss"}}), pss_trouble_);
     return {};
   }
 
@@ -112,11 +113,13 @@ class MemoryCollector final : public Collector {
 
  private:
   void refresh_pss(std::uint64_t resident) {
-    const auto begin = Clock::now();
-    if (begin < next_pss_ && pss_generation_ == target_.generation()) return;
-    // New processes make the value stale, but those that come and go all the time are no reason to read all
-    // the time.
-    if (begin < next_pss_ && begin < pss_read_ + kPssEvery / 10) return;
+    const auto now = TimeBudget::Clock::now();
+    const bool stale = pss_generation_ != target_.generation();
+    if (!pss_budget_.allows(now) || (!stale && now < pss_budget_.last() + kPssEvery)) {
+      if (!pss_ && stale) pss_trouble_ = "not read again yet, because reading it delays the target";
+      return;
+    }
+    const auto begin = TimeBudget::cpu_time();
     pss_generation_ = target_.generation();
     pss_.reset();
     pss_trouble_.clear();
@@ -125,15 +128,13 @@ class MemoryCollector final : public Collector {
     } else {
       pss_ = read_pss();
     }
-    const auto end = Clock::now();
-    pss_read_ = end;
-    next_pss_ = end + std::max<Clock::duration>(kPssEvery, (end - begin) * kPssShare);
+    pss_budget_.spent(TimeBudget::Clock::now(), TimeBudget::cpu_time() - begin);
   }
 
   std::optional<std::uint64_t> read_pss() {
     std::uint64_t sum = 0;
     for (const Process& process : target_.processes()) {
-      auto text = process.proc.read("smaps_rollup");
+      auto text = process.shared().read("smaps_rollup");
       if (!text) {
         if (ended(process, text.error())) continue;
         pss_trouble_ = reason(text.error());
@@ -149,8 +150,8 @@ class MemoryCollector final : public Collector {
   std::optional<Procps> procps_;
   std::optional<std::uint64_t> pss_;
   std::string pss_trouble_ = kNoTarget;
-  Clock::time_point pss_read_;
-  Clock::time_point next_pss_;
+  // New processes make the value stale, but those that come and go all the time are no reason to read all the time.
+  TimeBudget pss_budget_{kPssShare, kPssEvery / 10};
   std::uint64_t pss_generation_ = 0;
   bool works_ = false;
   std::string trouble_;

@@ -5,11 +5,13 @@
 #include <optional>
 
 #include "collectors/collector.h"
+#include "collectors/contract.h"
 #include "collectors/host/group_limits.h"
 #include "collectors/host/pressure_stall.h"
-#include "collectors/host/reading.h"
 #include "collectors/host/target_group.h"
 #include "collectors/host/text.h"
+#include "collectors/kernel_reader.h"
+#include "collectors/reading.h"
 
 namespace boxo {
 
@@ -38,8 +40,9 @@ constexpr Metric kCpuPressure{"boxo_resource_cpu_pressure",
                               "",
                               Source::kProc,
                               "How much CPU holds the target up, 0 to 1. The greater of: share of the last "
-                              "interval in which some task waited for a "
-                              "CPU; share of the cgroup's periods that were throttled."};
+                              "interval in which some task of its cgroup waited for a CPU, or where it has no cgroup "
+                              "that tells, for which its own threads did (several at once: each, at most 1); share of "
+                              "the cgroup's periods that were throttled."};
 constexpr Metric kMemoryPressure{"boxo_resource_memory_pressure",
                                  MetricType::kGauge,
                                  "ratio",
@@ -47,15 +50,20 @@ constexpr Metric kMemoryPressure{"boxo_resource_memory_pressure",
                                  Source::kProc,
                                  "How much memory holds the target up, 0 to 1. The greater of: share of the "
                                  "last interval in which some task waited for "
-                                 "memory; working set over the memory limit of the cgroup, or without a "
+                                 "memory, of its cgroup or, as boxo_resource_pressure_info tells, of the whole "
+                                 "host; working set over the memory limit of the cgroup, or without a "
                                  "limit the share of the host's memory that is "
                                  "not available."};
 constexpr Metric kAll[] = {kStalled, kScope, kCpuPressure, kMemoryPressure};
+constexpr Metric kListed[] = {kStalled,     kScope,          from(Source::kCgroup, kStalled), from(Source::kCgroup, kScope),
+                              kCpuPressure, kMemoryPressure, from(Source::kCgroup, kCpuPressure),
+                              from(Source::kKernel, kCpuPressure)};
 
 class PressureCollector final : public Collector {
  public:
   PressureCollector(const Target& target, const CollectorOptions& options)
       : target_(target),
+        handover_(options.handover),
         group_(target, options.cgroup_root),
         stalls_{PressureStall("cpu"), PressureStall("memory"), PressureStall("io")} {}
 
@@ -64,11 +72,13 @@ class PressureCollector final : public Collector {
     if (!target_.up() && !target_.is_cgroup()) {
       for (const Metric& metric : kAll) out.absent(metric.name, kNoTarget);
       last_throttling_.reset();
+      last_wait_.reset();
       return {};
     }
     for (PressureStall& stall : stalls_) stall.update(target_, group_);
+    if (stalls_[0].scope() == nullptr) out.absent(kScope.name, stalls_[0].trouble());
     add_stalls(out);
-    add_greatest(out, kCpuPressure, stalls_[0], throttled_share());
+    add_cpu(out);
     add_greatest(out, kMemoryPressure, stalls_[1], memory_fill());
     return {};
   }
@@ -83,21 +93,53 @@ class PressureCollector final : public Collector {
  private:
   void add_stalls(Snapshot& out) {
     constexpr std::array<const char*, 3> kResources = {"cpu", "memory", "io"};
+    if (std::ranges::none_of(stalls_, [](const PressureStall& stall) { return stall.scope() != nullptr; }))
+      return out.absent(kStalled.name, stalls_[0].trouble());
     for (std::size_t i = 0; i < stalls_.size(); ++i) {
-      if (stalls_[i].scope() == nullptr) continue;
-      out.add(kStalled, stalls_[i].some_seconds(), {{"resource", kResources[i]}, {"kind", "some"}});
-      out.add(kStalled, stalls_[i].full_seconds(), {{"resource", kResources[i]}, {"kind", "full"}});
+      const Label resource{"resource", kResources[i]};
+      if (stalls_[i].scope() == nullptr) {
+        out.absent(with_labels(kStalled.name, {resource}), stalls_[i].trouble());
+        continue;
+      }
+      out.add(kStalled, stalls_[i].some_seconds(), {resource, {"kind", "some"}});
+      const Labels full{resource, {"kind", "full"}};
+      if (const auto seconds = stalls_[i].full_seconds())
+        out.add(kStalled, *seconds, full);
+      else
+        out.absent(with_labels(kStalled.name, full), "this kernel does not tell it: of cpu it does since Linux 5.13");
       if (i == 0) out.add(kScope, 1, {{"scope", stalls_[i].scope()}});
     }
-    if (stalls_[0].scope() != nullptr) {
-      const Source source =
-          std::string_view(stalls_[0].scope()) == "cgroup" ? Source::kCgroup : Source::kProc;
-      out.family(kStalled).source = source;
-      out.family(kScope).source = source;
+    if (stalls_[0].scope() == nullptr) return;
+    const Source source = std::string_view(stalls_[0].scope()) == "cgroup" ? Source::kCgroup : Source::kProc;
+    out.family(kStalled).source = source;
+    out.family(kScope).source = source;
+  }
+
+  /// The host's stalls would be somebody else's: without those of its own cgroup, what the target itself has waited.
+  void add_cpu(Snapshot& out) {
+    const std::optional<double> throttled = throttled_share();
+    update_waited();
+    if (stalls_[0].scope() != nullptr && std::string_view(stalls_[0].scope()) == "cgroup") {
+      add_greatest(out, kCpuPressure, stalls_[0], throttled);
+      out.family(kCpuPressure).source = Source::kCgroup;
       return;
     }
-    out.absent(kStalled.name, stalls_[0].trouble());
-    out.absent(kScope.name, stalls_[0].trouble());
+    if (last_wait_ && !waited_) return out.absent(kCpuPressure.name, kFirstReading);
+    if (!waited_ && !throttled)
+      return out.absent(kCpuPressure.name, "neither its cgroup nor the collector threads tells how long it waited");
+    out.add(kCpuPressure, std::clamp(std::max(waited_.value_or(0), throttled.value_or(0)), 0.0, 1.0));
+    if (last_wait_ && last_wait_->by_kernel) out.family(kCpuPressure).source = Source::kKernel;
+  }
+
+  /// Threads are not read at each tick where there are many: the share stays that between the last two readings.
+  void update_waited() {
+    const std::optional<CpuWait> now = handover_ ? handover_->cpu_wait : std::nullopt;
+    if (now && last_wait_ && now->at == last_wait_->at) return;
+    waited_.reset();
+    if (now && last_wait_ && now->at > last_wait_->at)
+      waited_ = std::max(0.0, now->seconds - last_wait_->seconds) /
+                std::chrono::duration<double>(now->at - last_wait_->at).count();
+    last_wait_ = now;
   }
 
   static void add_greatest(Snapshot& out, const Metric& metric, const PressureStall& stall,
@@ -111,14 +153,15 @@ class PressureCollector final : public Collector {
   /// Of the periods that began since the last look, the share that was throttled.
   std::optional<double> throttled_share() {
     const CgroupView* view = group_.view("cpu");
-    auto text = view == nullptr ? Result<std::string>(Error{}) : view->group().read("cpu.stat", 4096);
+    const Dir* const holder = view == nullptr ? nullptr : &limit_holder(*view, cpu_limit);
+    auto text = holder == nullptr ? Result<std::string>(Error{}) : holder->read("cpu.stat", 4096);
     const auto periods = text ? number_of(*text, "nr_periods ") : std::nullopt;
     const auto throttled = text ? number_of(*text, "nr_throttled ") : std::nullopt;
     if (!periods || !throttled) {
       last_throttling_.reset();
       return std::nullopt;
     }
-    const Throttling now{TargetGroup::place(view->group()), *periods, *throttled};
+    const Throttling now{TargetGroup::place(*holder), *periods, *throttled};
     const std::optional<Throttling> before = std::exchange(last_throttling_, now);
     if (!before || before->place != now.place || now.periods < before->periods ||
         now.throttled < before->throttled)
@@ -133,7 +176,7 @@ class PressureCollector final : public Collector {
     if (const CgroupView* view = group_.view("memory")) {
       for (const Dir& level : view->levels) {
         const auto limit = memory_limit(view->version, level);
-        const auto memory = limit ? group_memory(view->version, level) : std::nullopt;
+        const auto memory = limit ? memory_use(view->version, level) : std::nullopt;
         if (!memory) continue;
         const double here =
             *limit == 0 ? 1 : static_cast<double>(memory->working_set) / static_cast<double>(*limit);
@@ -155,9 +198,12 @@ class PressureCollector final : public Collector {
   };
 
   const Target& target_;
+  const std::shared_ptr<Handover> handover_;
   TargetGroup group_;
   std::array<PressureStall, 3> stalls_;
   std::optional<Throttling> last_throttling_;
+  std::optional<CpuWait> last_wait_;
+  std::optional<double> waited_;  ///< thread seconds a second
 };
 
 }  // namespace
@@ -165,7 +211,7 @@ class PressureCollector final : public Collector {
 
 const CollectorInfo pressure_collector{
     "pressure", "pressure stall information and how near the limits the target is",
-    [] { return std::span<const Metric>(host::kAll); },
+    [] { return std::span<const Metric>(host::kListed); },
     [](const Target& target, const CollectorOptions& options) -> std::unique_ptr<Collector> {
       return std::make_unique<host::PressureCollector>(target, options);
     }};

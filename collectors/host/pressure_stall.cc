@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "collectors/host/reading.h"
 #include "collectors/host/text.h"
+#include "collectors/reading.h"
 
 namespace boxo::host {
 
@@ -43,11 +43,12 @@ void PressureStall::take(std::uint64_t place, const char* scope, std::string_vie
     trouble_ = "pressure of " + resource_ + ": not of the known form";
     return;
   }
-  // Kernels before 5.13 have no line for cpu; on the host it is always zero.
-  const std::uint64_t full = stalled_us(text, "full ").value_or(0);
+  // Kernels before 5.13 have no such line for cpu.
+  const auto full = stalled_us(text, "full ");
+  has_full_ = full.has_value();
   const auto now = Clock::now();
   const std::uint64_t before = totals_.total()[0];
-  totals_.update(place, {*some, full});
+  totals_.update(place, {*some, full.value_or(0)});
   share_.reset();
   if (last_ && place == place_ && now > *last_) {
     const double elapsed = std::chrono::duration<double, std::micro>(now - *last_).count();

@@ -24,7 +24,10 @@ class PressureStall {
 
   /// Seconds in which some task, or all of them, waited for the resource.
   double some_seconds() const { return static_cast<double>(totals_.total()[0]) * 1e-6; }
-  double full_seconds() const { return static_cast<double>(totals_.total()[1]) * 1e-6; }
+  /// Nothing where the kernel does not tell how long all of them waited.
+  std::optional<double> full_seconds() const {
+    return has_full_ ? std::optional(static_cast<double>(totals_.total()[1]) * 1e-6) : std::nullopt;
+  }
   /// The share of the time between the last two updates in which some task waited, 0 to 1.
   std::optional<double> share() const { return share_; }
   /// "cgroup" or "host"; nullptr if the last update could not read it, see trouble().
@@ -36,6 +39,7 @@ class PressureStall {
 
   const std::string resource_;
   Continued<2> totals_;
+  bool has_full_ = false;
   std::optional<double> share_;
   std::optional<Clock::time_point> last_;
   std::uint64_t place_ = 0;

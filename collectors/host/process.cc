@@ -7,10 +7,11 @@
 
 #include "collectors/collector.h"
 #include "collectors/host/procps.h"
-#include "collectors/host/reading.h"
 #include "collectors/host/text.h"
 #include "collectors/host/tree_totals.h"
 #include "collectors/members.h"
+#include "collectors/process_table.h"
+#include "collectors/reading.h"
 
 namespace boxo {
 
@@ -25,7 +26,7 @@ constexpr Metric kCpuSeconds{
     "seconds",
     "mode",
     Source::kProc,
-    "CPU time of the target's processes and of the children they waited for, by mode."};
+    "CPU time of the target's processes, those that have ended included, by mode."};
 constexpr Metric kCpuPercent{"boxo_resource_cpu_usage_percent",
                              MetricType::kGauge,
                              "percent",
@@ -102,6 +103,7 @@ enum Counter {
 };
 constexpr std::size_t kCounters = kWrites + 1;
 using Totals = TreeTotals<kCounters>;
+constexpr std::uint64_t kSecond = 1'000'000'000;  // ns
 
 double seconds_of(clockid_t clock) {
   timespec now{};
@@ -126,10 +128,28 @@ bool parse_io(std::string_view text, Totals::Values& values) {
   return true;
 }
 
+Totals::Values values_of(const Used& used) {
+  Totals::Values values{};
+  values[kUser] = used.user_ns;
+  values[kSystem] = used.system_ns;
+  values[kMinor] = used.minor_faults;
+  values[kMajor] = used.major_faults;
+  values[kRead] = used.bytes_read;
+  values[kWritten] = used.bytes_written;
+  values[kCancelled] = used.bytes_cancelled;
+  values[kReadAll] = used.chars_read;
+  values[kWrittenAll] = used.chars_written;
+  values[kReads] = used.reads;
+  values[kWrites] = used.writes;
+  return values;
+}
+
 class ProcessCollector final : public Collector {
  public:
-  explicit ProcessCollector(const Target& target)
-      : target_(target), ticks_(static_cast<double>(::sysconf(_SC_CLK_TCK))) {}
+  ProcessCollector(const Target& target, const CollectorOptions& options)
+      : target_(target),
+        handover_(options.handover),
+        ticks_(static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK))) {}
 
   Result<> collect(Snapshot& out) override {
     if (!procps_) {
@@ -138,19 +158,30 @@ class ProcessCollector final : public Collector {
       procps_.emplace(std::move(*opened));
     }
     const auto& processes = target_.processes();
+    const auto ends = ask_kernel();
     auto times = procps_->times(processes);
     const double now = seconds_of(CLOCK_MONOTONIC);
     if (!times) return times.error();
 
     io_trouble_.clear();
     times_trouble_.clear();
+    readings_.clear();
     for (auto it = processes.rbegin(); it != processes.rend(); ++it) {
       if (const auto found = times->find(it->id); found != times->end())
-        update(*it, found->second);
+        readings_.emplace_back(&*it, read(*it, found->second));
       else if (is_there(*it))
         keep(*it);
+      else if (ends)
+        totals_.hold(it->id);
     }
-    totals_.finish();
+    for (const auto& [process, reading] : readings_) {
+      if (!ends || is_there(*process))
+        totals_.update(process->id, process->parent, reading);
+      else
+        totals_.hold(process->id);
+    }
+    totals_.finish(ends ? &*ends : nullptr, [this](const ProcessId& id) { return is_listed(id); });
+    if (times_trouble_.empty()) times_trouble_ = target_.shortage();
     ever_ = ever_ || !times->empty();
 
     if (ever_) add_counters(out);
@@ -183,21 +214,34 @@ class ProcessCollector final : public Collector {
   }
 
  private:
-  void update(const Process& process, const ProcessTimes& times) {
+  std::optional<Totals::Ends> ask_kernel() const {
+    auto told = handover_ && handover_->ends ? handover_->ends() : std::nullopt;
+    if (!told) return std::nullopt;
+    return Totals::Ends{values_of(told->unclaimed), std::move(told->seen)};
+  }
+
+  bool is_listed(const ProcessId& id) const {
+    const auto dir = target_.proc_root().dir(std::to_string(id.pid));
+    const auto stat = dir ? read_proc_stat(*dir) : Result<ProcStat>(dir.error());
+    return stat && stat->start_ticks == id.start_ticks;
+  }
+
+  Totals::Reading read(const Process& process, const ProcessTimes& times) {
     Totals::Reading reading{times.minor_faults + times.reaped_minor_faults, times.reaped_minor_faults,
-                            totals_.last(process.id)};
+                            totals_.last(process.id), kRead, process.ran_before};
     if (auto text = process.proc.read("io"); !text) {
       if (!ended(process, text.error()) && io_trouble_.empty()) io_trouble_ = reason(text.error());
     } else if (parse_io(*text, reading.values)) {
       io_seen_ = true;
+      reading.told = kCounters;
     } else if (io_trouble_.empty()) {
       io_trouble_ = "io: not of the known form";
     }
-    reading.values[kUser] = times.user_ticks + times.reaped_user_ticks;
-    reading.values[kSystem] = times.system_ticks + times.reaped_system_ticks;
+    reading.values[kUser] = (times.user_ticks + times.reaped_user_ticks) * (kSecond / ticks_);
+    reading.values[kSystem] = (times.system_ticks + times.reaped_system_ticks) * (kSecond / ticks_);
     reading.values[kMinor] = reading.faults;
     reading.values[kMajor] = times.major_faults + times.reaped_major_faults;
-    totals_.update(process.id, process.parent, reading);
+    return reading;
   }
 
   /// It lives and is not in the answer: taken for ended, it would be counted anew when it can be read again.
@@ -211,8 +255,8 @@ class ProcessCollector final : public Collector {
     const auto& total = totals_.total();
     const auto value = [&total](Counter counter) { return static_cast<double>(total[counter]); };
     if (times_trouble_.empty()) {
-      out.add(kCpuSeconds, value(kUser) / ticks_, {{"mode", "user"}});
-      out.add(kCpuSeconds, value(kSystem) / ticks_, {{"mode", "system"}});
+      out.add(kCpuSeconds, value(kUser) / static_cast<double>(kSecond), {{"mode", "user"}});
+      out.add(kCpuSeconds, value(kSystem) / static_cast<double>(kSecond), {{"mode", "system"}});
       out.add(kFaults, value(kMinor), {{"type", "minor"}});
       out.add(kFaults, value(kMajor), {{"type", "major"}});
     }
@@ -235,7 +279,7 @@ class ProcessCollector final : public Collector {
 
   void add_usage(Snapshot& out, double now) {
     const auto& total = totals_.total();
-    const double used = static_cast<double>(total[kUser] + total[kSystem]) / ticks_;
+    const double used = static_cast<double>(total[kUser] + total[kSystem]) / static_cast<double>(kSecond);
     if (last_ && now > last_->at)
       out.add(kCpuPercent, 100 * (used - last_->used) / (now - last_->at));
     else
@@ -250,7 +294,7 @@ class ProcessCollector final : public Collector {
     if (main->id != started_) {
       started_ = main->id;
       started_at_ = seconds_of(CLOCK_REALTIME) - seconds_of(CLOCK_BOOTTIME) +
-                    static_cast<double>(main->id.start_ticks) / ticks_;
+                    static_cast<double>(main->id.start_ticks) / static_cast<double>(ticks_);
     }
     out.add(kStartTime, started_at_);
     auto text = main->proc.read("oom_score_adj");
@@ -270,9 +314,11 @@ class ProcessCollector final : public Collector {
   };
 
   const Target& target_;
-  const double ticks_;
+  const std::shared_ptr<Handover> handover_;
+  const std::uint64_t ticks_;  ///< a second
   std::optional<Procps> procps_;
   Totals totals_;
+  std::vector<std::pair<const Process*, Totals::Reading>> readings_;
   std::optional<Usage> last_;
   ProcessId started_;
   double started_at_ = 0;
@@ -288,8 +334,8 @@ class ProcessCollector final : public Collector {
 const CollectorInfo process_collector{
     "process", "CPU time, page faults and I/O of the target's processes",
     [] { return std::span<const Metric>(host::kAll); },
-    [](const Target& target, const CollectorOptions&) -> std::unique_ptr<Collector> {
-      return std::make_unique<host::ProcessCollector>(target);
+    [](const Target& target, const CollectorOptions& options) -> std::unique_ptr<Collector> {
+      return std::make_unique<host::ProcessCollector>(target, options);
     }};
 
 }  // namespace boxo

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <span>
+#include <utility>
 
 namespace boxo::host {
 
@@ -54,16 +55,18 @@ class Info {
     return {};
   }
 
-  /// Calls each(id, results) for every process that is still the one that was asked for.
-  template <class Each>
-  Result<> select(const std::vector<Process>& processes, Each each) {
+  /// Calls each(id, results) for every process that is still the one that was asked for; who(process) is the process or
+  /// thread of it that is asked for.
+  template <class Who, class Each>
+  Result<> select(const std::vector<Process>& processes, Who who, Each each) {
     for (std::size_t end = processes.size(); end > 0; end -= std::min(end, kAtOnce)) {
       const std::size_t begin = end - std::min(end, kAtOnce);
       pids_.clear();
       wanted_.clear();
       for (std::size_t i = end; i > begin; --i) {
-        pids_.push_back(static_cast<unsigned>(processes[i - 1].id.pid));
-        wanted_.push_back(processes[i - 1].id);
+        const ProcessId asked = who(processes[i - 1]);
+        pids_.push_back(static_cast<unsigned>(asked.pid));
+        wanted_.emplace_back(asked, processes[i - 1].id);
       }
       std::sort(wanted_.begin(), wanted_.end());
       errno = 0;
@@ -73,7 +76,8 @@ class Info {
       for (int i = 0; i < fetched->counts->total; ++i) {
         const pids_result* found = fetched->stacks[i]->head;
         const ProcessId id{found[kPid].result.s_int, found[kStart].result.ull_int};
-        if (std::binary_search(wanted_.begin(), wanted_.end(), id)) each(id, found);
+        const auto at = std::lower_bound(wanted_.begin(), wanted_.end(), std::pair(id, ProcessId{}));
+        if (at != wanted_.end() && at->first == id) each(at->second, found);
       }
     }
     return {};
@@ -82,7 +86,7 @@ class Info {
  private:
   pids_info* info_ = nullptr;
   std::vector<unsigned> pids_;
-  std::vector<ProcessId> wanted_;
+  std::vector<std::pair<ProcessId, ProcessId>> wanted_;  // as asked for, and whose it is
 };
 
 }  // namespace
@@ -106,7 +110,7 @@ Result<Procps> Procps::open() {
 
 Result<std::map<ProcessId, ProcessTimes>> Procps::times(const std::vector<Process>& processes) {
   std::map<ProcessId, ProcessTimes> all;
-  auto done = impl_->times.select(processes, [&all](const ProcessId& id, const pids_result* found) {
+  auto done = impl_->times.select(processes, [](const Process& one) { return one.id; }, [&all](const ProcessId& id, const pids_result* found) {
     ProcessTimes& one = all[id];
     one.user_ticks = found[kUser].result.ull_int;
     one.system_ticks = found[kSystem].result.ull_int;
@@ -123,8 +127,9 @@ Result<std::map<ProcessId, ProcessTimes>> Procps::times(const std::vector<Proces
 }
 
 Result<std::map<ProcessId, ProcessMemory>> Procps::memory(const std::vector<Process>& processes) {
+  const auto shows_memory = [](const Process& one) { return one.survivor.pid != 0 ? one.survivor : one.id; };
   std::map<ProcessId, ProcessMemory> all;
-  auto done = impl_->memory.select(processes, [&all](const ProcessId& id, const pids_result* found) {
+  auto done = impl_->memory.select(processes, shows_memory, [&all](const ProcessId& id, const pids_result* found) {
     const auto bytes = [found](MemoryItem item) { return std::uint64_t{found[item].result.ul_int} * 1024; };
     all[id] = {bytes(kResident), bytes(kAnonymous), bytes(kFile),
                bytes(kShared),   bytes(kSwapped),   bytes(kMapped)};

@@ -23,7 +23,8 @@ struct ProcessTimes {
   std::uint64_t reaped_major_faults = 0;
 };
 
-/// What /proc/PID/status says of memory, in bytes; zero for a process that has none any more (a zombie).
+/// What /proc/PID/status says of memory, in bytes; zero for a process that has none any more (a zombie)
+/// and for one whose main thread has ended without a survivor being known.
 struct ProcessMemory {
   std::uint64_t resident = 0;
   std::uint64_t anonymous = 0;

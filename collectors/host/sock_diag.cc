@@ -13,6 +13,7 @@
 #include <sys/time.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstring>
 #include <string>
@@ -21,6 +22,8 @@
 
 // linux/tcp.h and netinet/tcp.h cannot both be included; only the kernel's tcp_info has all members.
 #include <linux/tcp.h>
+
+#include "collectors/reading.h"
 
 namespace boxo::host {
 
@@ -55,13 +58,15 @@ void take_tcp_info(const nlattr* attr, Socket& socket) {
   // Since Linux 4.19; before, what was acknowledged is the next best, in which a SYN or FIN counts as a byte.
   constexpr std::size_t kUpToRetransmitted =
       offsetof(tcp_info, tcpi_bytes_retrans) + sizeof info.tcpi_bytes_retrans;
-  socket.sent = ::mnl_attr_get_payload_len(attr) >= kUpToRetransmitted
+  const bool has_again = ::mnl_attr_get_payload_len(attr) >= kUpToRetransmitted;
+  socket.sent = has_again
                     ? info.tcpi_bytes_sent - std::min(info.tcpi_bytes_sent, info.tcpi_bytes_retrans)
                     : info.tcpi_bytes_acked;
   socket.received = payload_received(socket.state, info.tcpi_bytes_received);
   socket.segments_out = info.tcpi_segs_out;
   socket.segments_in = info.tcpi_segs_in;
-  socket.retransmits = info.tcpi_total_retrans;
+  socket.data_segments_out = info.tcpi_data_segs_out;
+  socket.retransmits = has_again ? payload_retransmits(info.tcpi_total_retrans, info.tcpi_bytes_retrans) : info.tcpi_total_retrans;
   socket.rtt_us = info.tcpi_rtt;
 }
 
@@ -94,6 +99,7 @@ int on_inet(const nlmsghdr* header, void* data) {
   socket.inode = message->idiag_inode;
   socket.source = SocketSource::kDiag;
   socket.id = cookie_of(message->id.idiag_cookie);
+  if (socket.protocol == Protocol::kTcp) socket.cookie = socket.id;
   socket.receive_queue = message->idiag_rqueue;
   socket.send_queue = message->idiag_wqueue;
   ::mnl_attr_parse(header, sizeof(inet_diag_msg), on_inet_attribute, &socket);
@@ -187,7 +193,9 @@ namespace {
 
 Result<MnlSocket> open_here() {
   MnlSocket socket(::mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC));
-  if (!socket || ::mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0) return errno_error("sock_diag");
+  if (!socket || ::mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0)
+    return errno == EMFILE || errno == ENFILE ? errno_error("sock_diag")
+                                              : errno_error("sock_diag", "let the agent open sockets of the family AF_NETLINK");
   const timeval second{1, 0};
   ::setsockopt(::mnl_socket_get_fd(socket.get()), SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second);
   return socket;
@@ -205,7 +213,7 @@ Result<MnlSocket> open_in(const Fd& ns) {
         made = errno_error("setns", "sockets of another network namespace need CAP_SYS_ADMIN");
     }).join();
   } catch (const std::system_error& error) {
-    return errno_error("cannot start a thread", {}, error.code().value());
+    return errno_error("cannot start a thread", kMoreThreads, error.code().value());
   }
   return made;
 }
@@ -213,11 +221,11 @@ Result<MnlSocket> open_in(const Fd& ns) {
 }  // namespace
 
 Result<SockDiag> SockDiag::open(const Process& process) {
-  auto theirs = network_namespace(process.proc);
+  auto theirs = network_namespace(process.shared());
   if (!theirs) return theirs.error();
   struct stat own {};
   const bool same = ::stat("/proc/self/ns/net", &own) == 0 && own.st_ino == *theirs;
-  auto ns = process.proc.file("ns/net");
+  auto ns = process.shared().file("ns/net");
   if (!same && !ns) return ns.error();
   auto socket = same ? open_here() : open_in(*ns);
   if (!socket) return socket.error();

@@ -8,18 +8,18 @@
 #include <cerrno>
 #include <charconv>
 #include <string_view>
+#include <utility>
 
 #include "collectors/host/descriptors.h"
 #include "collectors/host/listing.h"
-#include "collectors/host/reading.h"
 #include "collectors/host/text.h"
 #include "collectors/members.h"
+#include "collectors/reading.h"
 
 namespace boxo::host {
 
 namespace {
 
-constexpr int kShare = 20;
 constexpr std::size_t kCheckedAtOnce = 32;
 
 /// The inode of a socket behind descriptor `number`; 0 if it is something else or has been closed.
@@ -47,6 +47,11 @@ void SocketOwner::begin(const std::vector<Process>& processes) {
   for (const Process& process : processes) {
     Member& member = members_[process.id];
     member.seen = round_;
+    if (member.survivor != process.survivor) {
+      member.survivor = process.survivor;
+      member.fds = {};
+      member.changed = true;
+    }
     const auto count = quick_fd_count(process);
     member.count_now = count.value_or(0);
     if (!count || member.count_now != member.count) member.changed = true;
@@ -58,12 +63,13 @@ void SocketOwner::begin(const std::vector<Process>& processes) {
 }
 
 bool SocketOwner::wants_look(bool strangers) const {
-  return (changed_ || strangers) && Clock::now() >= next_look_;
+  return (changed_ || strangers || !trouble_.empty()) && budget_.allows(TimeBudget::Clock::now());
 }
 
 void SocketOwner::look(const std::vector<Process>& processes, bool strangers,
                        const std::function<bool(std::uint32_t)>& exists) {
-  const auto begin = Clock::now();
+  const auto begin = TimeBudget::cpu_time();
+  if (trouble_.empty()) brought_.clear();
   trouble_.clear();
   for (const Process& process : processes) {
     Member& member = members_[process.id];
@@ -71,14 +77,13 @@ void SocketOwner::look(const std::vector<Process>& processes, bool strangers,
     look(process, member, strangers, exists);
   }
   rebuild();
-  const auto end = Clock::now();
-  next_look_ = end + kShare * (end - begin);
+  budget_.spent(TimeBudget::Clock::now(), TimeBudget::cpu_time() - begin);
 }
 
 void SocketOwner::look(const Process& process, Member& member, bool strangers,
                        const std::function<bool(std::uint32_t)>& exists) {
   if (!member.fds) {
-    auto fds = process.proc.dir("fd");
+    auto fds = process.shared().dir("fd");
     if (!fds) {
       if (!ended(process, fds.error())) trouble_ = reason(fds.error());
       return;
@@ -107,6 +112,8 @@ void SocketOwner::look(const Process& process, Member& member, bool strangers,
     return;
   }
   member.descriptors = std::move(now);
+  if (!std::exchange(member.looked_at, true) && process.ran_before)
+    for (const Descriptor& one : member.descriptors) brought_.insert(one.inode);
   member.count = member.count_now;
   member.changed = false;
   check_some(member);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -11,6 +10,7 @@
 
 #include "collectors/fd.h"
 #include "collectors/target.h"
+#include "collectors/time_budget.h"
 
 namespace boxo::host {
 
@@ -20,13 +20,11 @@ namespace boxo::host {
 /// all links have been checked in turn. Use, once a tick: begin(), then look() if `wants_look`, then owns().
 class SocketOwner {
  public:
-  using Clock = std::chrono::steady_clock;
-
   /// Finds out whose number of descriptors changed.
   void begin(const std::vector<Process>& processes);
-  /// Whether to look now: something changed or `strangers` (sockets in the namespace never seen before) may
-  /// be the target's, and the last look is long enough ago for looking to take at most a twentieth of the
-  /// time.
+  /// Whether to look now: something changed, `strangers` (sockets in the namespace never seen before) may
+  /// be the target's, or the last look failed, and it is long enough ago for looking to take at most a twentieth
+  /// of the time.
   bool wants_look(bool strangers) const;
   /// Reads the links of new descriptors, and of those that cannot be right any more: sockets that do not
   /// exist
@@ -34,6 +32,8 @@ class SocketOwner {
   void look(const std::vector<Process>& processes, bool strangers,
             const std::function<bool(std::uint32_t)>& exists);
   bool owns(std::uint32_t inode) const { return owned_.contains(inode); }
+  /// Whether a process that ran before it came to the target had this socket open when it was looked at first.
+  bool brought(std::uint32_t inode) const { return brought_.contains(inode); }
   std::size_t size() const { return owned_.size(); }
   /// Why the descriptors of a process could not be read; "" if they could.
   const std::string& trouble() const { return trouble_; }
@@ -45,10 +45,12 @@ class SocketOwner {
   };
   struct Member {
     Dir fds;
+    ProcessId survivor;  ///< whose they are, if not the main thread's
     std::vector<Descriptor> descriptors;  ///< by number
     std::uint64_t count = 0;              ///< as the kernel told before the last look
     std::uint64_t count_now = 0;
     bool changed = true;
+    bool looked_at = false;
     std::size_t checked = 0;  ///< where the turn of checking stands
     std::uint64_t seen = 0;
   };
@@ -60,9 +62,10 @@ class SocketOwner {
 
   std::map<ProcessId, Member> members_;
   std::unordered_set<std::uint32_t> owned_;
+  std::unordered_set<std::uint32_t> brought_;  ///< at the last look that could take all, or since
   std::uint64_t round_ = 0;
   bool changed_ = false;
-  Clock::time_point next_look_;
+  TimeBudget budget_{20};
   std::string trouble_;
 };
 

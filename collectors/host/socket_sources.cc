@@ -5,8 +5,8 @@
 #include <memory>
 #include <utility>
 
-#include "collectors/host/reading.h"
 #include "collectors/host/sock_diag.h"
+#include "collectors/reading.h"
 
 namespace boxo::host {
 
@@ -35,7 +35,7 @@ void SocketSources::read(const std::vector<Process>& processes) {
   // Nearly always one; processes that are gone by now are in none.
   std::map<std::uint64_t, std::vector<const Process*>> inside;
   for (const Process& process : processes) {
-    const auto ns = network_namespace(process.proc);
+    const auto ns = network_namespace(process.shared());
     if (ns)
       inside[*ns].push_back(&process);
     else if (!ended(process, ns.error()) && ns.error().code != ENOENT)

@@ -2,10 +2,10 @@
 #include <cerrno>
 #include <string_view>
 
-#include "collectors/host/reading.h"
 #include "collectors/host/socket.h"
 #include "collectors/host/text.h"
 #include "collectors/members.h"
+#include "collectors/reading.h"
 
 namespace boxo::host {
 
@@ -70,7 +70,7 @@ Result<> read_socket_table(const Process& process, Protocol protocol, std::vecto
                                {"net/unix", Protocol::kUnix, false}};
   for (const Table& table : kTables) {
     if (table.protocol != protocol) continue;
-    auto text = process.proc.read(table.file, kLargest);
+    auto text = process.shared().read(table.file, kLargest);
     if (!text) {
       if (table.optional && text.error().code == ENOENT && is_there(process)) continue;
       return text.error();

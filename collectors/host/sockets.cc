@@ -6,13 +6,16 @@
 #include <chrono>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "collectors/collector.h"
-#include "collectors/host/histogram.h"
-#include "collectors/host/reading.h"
+#include "collectors/contract.h"
+#include "collectors/histogram.h"
+#include "collectors/host/pace.h"
 #include "collectors/host/socket_ledger.h"
 #include "collectors/host/socket_sources.h"
 #include "collectors/members.h"
+#include "collectors/reading.h"
 
 namespace boxo {
 
@@ -71,20 +74,23 @@ constexpr Metric kBytes{
     "bytes",
     "protocol,direction",
     Source::kProc,
-    "Payload bytes that the target's sockets sent (each byte once) and received. Here a connection "
-    "that opens and closes between two collections is not seen."};
+    "Payload bytes that the target's sockets sent and received: of TCP each byte once, and what a connection had between "
+    "two collections and its end only where the probe tcp is attached; of UDP, with QUIC, every datagram, where the probe "
+    "udp is."};
 constexpr Metric kSegments{"boxo_network_tcp_segments_total",
                            MetricType::kCounter,
                            "",
                            "direction",
                            Source::kProc,
-                           "TCP segments of the target's connections, those without payload included."};
+                           "TCP segments of the target's connections, those without payload included; of what is between two collections as "
+    "boxo_network_socket_bytes_total."};
 constexpr Metric kRetransmits{"boxo_network_tcp_retransmits_total",
                               MetricType::kCounter,
                               "",
                               "",
                               Source::kProc,
-                              "TCP segments that the target's connections sent again."};
+                              "TCP segments that the target's connections sent again, without SYNs: what it dials and "
+                              "nobody answers is in boxo_network_tcp_syn_retransmits_total."};
 constexpr Metric kActive{
     "boxo_network_active_connections",
     MetricType::kGauge,
@@ -98,8 +104,8 @@ constexpr Metric kBandwidth{
     "bytes per second",
     "",
     Source::kProc,
-    "Bytes per second, both directions; without events from the application: of all TCP "
-    "connections over the last interval."};
+    "Bytes per second, both directions; without events from the application: of TCP and UDP (so of QUIC) as in "
+    "boxo_network_socket_bytes_total, over the last interval; where that has no protocol=\"udp\", of TCP alone."};
 constexpr Metric kLatency{"boxo_network_latency_seconds",
                           MetricType::kHistogram,
                           "seconds",
@@ -114,9 +120,23 @@ constexpr Metric kLoss{
     "",
     Source::kProc,
     "Share of packets that were lost, 0 to 1; without events from the application: retransmitted over "
-    "sent TCP segments of the last interval, 0 if nothing was sent."};
+    "sent TCP segments of the last interval, of those with payload; 0 if nothing was sent. A SYN that nobody answers is no "
+    "such segment."};
 constexpr Metric kAll[] = {kSockets,  kQueued,      kAcceptQueue, kAcceptUsage, kUdpDrops, kRtt, kBytes,
                            kSegments, kRetransmits, kActive,      kBandwidth,   kLatency,  kLoss};
+
+/// What the BPF iterator tells as well. Of retransmits and drops probes tell more: they see the short-lived sockets too.
+constexpr const Metric* kByReader[] = {&kSockets,  &kQueued, &kAcceptQueue, &kAcceptUsage, &kRtt, &kBytes,
+                                       &kSegments, &kActive, &kBandwidth,   &kLatency,     &kLoss};
+
+std::span<const Metric> list() {
+  static const std::vector<Metric> all = [] {
+    std::vector<Metric> metrics(std::begin(kAll), std::end(kAll));
+    for (const Metric* metric : kByReader) metrics.push_back(from(Source::kKernel, *metric));
+    return metrics;
+  }();
+  return all;
+}
 
 constexpr double kRttBounds[] = {.0001, .00025, .0005, .001, .0025, .005, .01, .025,
                                  .05,   .1,     .25,   .5,   1,     2.5,  5};
@@ -141,29 +161,26 @@ class SocketsCollector final : public Collector {
       : target_(target), handover_(options.handover) {}
 
   Result<> collect(Snapshot& out) override {
-    const auto& processes = target_.processes();
-    look(processes);
-    const auto now = Clock::now();
-    for (const Protocol protocol : kProtocols) {
-      const std::size_t i = index_of(protocol);
-      ever_[i] = ever_[i] || trouble_[i].empty();
-      details_ever_ = details_ever_ || (protocol == Protocol::kTcp && details_trouble().empty());
+    const auto begin = TimeBudget::cpu_time();
+    const auto subject = subject_of(target_, reader());
+    age_ = {};
+    take_ended();
+    if (const auto now = Clock::now(); pace_.rests(subject, now)) {
+      age_ = now - pace_.read_at();
+      out = pace_.last();
+      return {};
     }
-    add_counters(out);
-    add_states(out);
-    add_queues(out);
-    if (details_trouble().empty()) {
-      add_rates(out, now);
-    } else {
-      for (const Metric& metric : {kBandwidth, kLoss}) out.absent(metric.name, details_trouble());
-      last_.reset();
-    }
-    // Of retransmits and drops probes tell more: they see the short-lived sockets too.
-    for (const Metric* metric : {&kSockets, &kQueued, &kAcceptQueue, &kAcceptUsage, &kRtt,
-                                 &kBytes, &kSegments, &kActive, &kBandwidth, &kLatency, &kLoss})
-      if (by_reader_ && out.find(metric->name) != nullptr) out.family(*metric).source = Source::kKernel;
+    read(out);
+    const auto end = Clock::now();
+    const auto cost = TimeBudget::cpu_time() - begin;
+    if (all_read())
+      pace_.took(subject, looked_at_, end, cost, out);
+    else
+      pace_.failed(subject, looked_at_, end, cost, out);
     return {};
   }
+
+  std::chrono::nanoseconds age() const override { return age_; }
 
   std::vector<Capability> check() override {
     std::vector<Capability> rows;
@@ -180,17 +197,59 @@ class SocketsCollector final : public Collector {
                     !details_trouble().empty() ? details_trouble()
                     : by_reader_               ? "BPF iterator"
                                                : "sock_diag"});
+    rows.push_back({"tcp_ended", unseen_ends_.empty(),
+                    unseen_ends_.empty() ? "BPF probe tcp"
+                                         : unseen_ends_ + "; what a connection has after the last collection in its life is not seen"});
+    const auto bytes = datagrams();
+    rows.push_back({"udp_bytes", static_cast<bool>(bytes),
+                    bytes ? "BPF probe udp" : bytes.error().text() + "; the bandwidth is TCP's alone"});
     return rows;
   }
 
  private:
+  void read(Snapshot& out) {
+    look(target_.processes());
+    ledger_.ended(ended_);
+    ended_.clear();
+    if (auto why = target_.shortage(); !why.empty()) trouble_.fill(why);
+    const auto now = Clock::now();
+    datagrams_ = datagrams();
+    if (datagrams_) datagram_bytes_ = static_cast<double>(datagrams_->sent + datagrams_->received);
+    for (const Protocol protocol : kProtocols) {
+      const std::size_t i = index_of(protocol);
+      ever_[i] = ever_[i] || trouble_[i].empty();
+      details_ever_ = details_ever_ || (protocol == Protocol::kTcp && details_trouble().empty());
+    }
+    add_counters(out);
+    add_states(out);
+    add_queues(out);
+    if (details_trouble().empty()) {
+      add_rates(out, now);
+    } else {
+      for (const Metric& metric : {kBandwidth, kLoss}) out.absent(metric.name, details_trouble());
+      last_.reset();
+    }
+    for (const Metric* metric : kByReader)
+      if (by_reader_ && out.find(metric->name) != nullptr) out.family(*metric).source = Source::kKernel;
+  }
+
+  KernelReader* reader() const { return handover_ ? handover_->reader : nullptr; }
+
   /// Brings the ledger up to date and finds out what of it holds.
   void look(const std::vector<Process>& processes) {
     trouble_.fill(processes.empty() ? kNoTarget : "");
-    by_reader_ = !processes.empty() && read_own(processes);
-    if (processes.empty()) return;
-    if (by_reader_) return ledger_.update_own(own_);
+    looked_at_ = 0;
+    if (processes.empty()) {
+      known_.clear();
+      return;  // what was counted stays with the source that counted it
+    }
+    by_reader_ = read_own(processes);
+    if (by_reader_) {
+      looked_at_ = own_.size();
+      return ledger_.update_own(own_, brought_);
+    }
     sources_.read(processes);
+    looked_at_ = sources_.sockets().size();
     SocketLedger::Complete complete{};
     for (const Protocol protocol : kProtocols) {
       trouble_[index_of(protocol)] = sources_.trouble(protocol);
@@ -202,19 +261,39 @@ class SocketsCollector final : public Collector {
 
   /// The target's sockets alone, by the kernel's iterator; false if that does not tell.
   bool read_own(const std::vector<Process>& processes) {
-    KernelReader* const reader = handover_ ? handover_->reader : nullptr;
-    if (reader == nullptr) return false;
+    if (reader() == nullptr) return false;
     own_.clear();
+    brought_.clear();
     for (const Process& process : processes) {
       const std::size_t before = own_.size();
-      if (!reader->sockets(process.id.pid, own_)) return false;
+      if (!reader()->sockets(process.id.pid, own_)) return false;
       // The pid may have gone to another process meanwhile, but not while this one is there.
       if (!is_there(process)) own_.resize(before);
+      if (process.ran_before && !std::binary_search(known_.begin(), known_.end(), process.id)) brought_.push_back({before, own_.size()});
     }
+    known_.clear();
+    for (const Process& process : processes)
+      if (process.ran_before) known_.push_back(process.id);
+    std::sort(known_.begin(), known_.end());
     return true;
   }
 
+  /// Before the sockets are read: what has ended by then is not among them.
+  void take_ended() {
+    const auto taken = handover_ && handover_->ended ? handover_->ended(ended_) : Error{"only the probe tcp sees ends"};
+    unseen_ends_ = taken ? std::string() : taken.error().text();
+  }
+
+  Result<DatagramBytes> datagrams() const {
+    if (!handover_ || !handover_->datagrams) return Error{"only the probe udp counts them"};
+    return handover_->datagrams();
+  }
+
   const std::string& trouble(Protocol protocol) const { return trouble_[index_of(protocol)]; }
+  bool all_read() const {
+    return details_trouble().empty() &&
+           std::all_of(trouble_.begin(), trouble_.end(), [](const std::string& one) { return one.empty(); });
+  }
   /// Why TCP has no details; "" if it has.
   const std::string& details_trouble() const {
     return trouble(Protocol::kTcp).empty() && !by_reader_ ? sources_.details_trouble(Protocol::kTcp)
@@ -238,17 +317,23 @@ class SocketsCollector final : public Collector {
     out.add(kLatency, latency_.state());
     out.add(kBytes, total(SocketLedger::kSent), {{"protocol", "tcp"}, {"direction", "sent"}});
     out.add(kBytes, total(SocketLedger::kReceived), {{"protocol", "tcp"}, {"direction", "received"}});
+    if (datagrams_) {
+      out.add(kBytes, static_cast<double>(datagrams_->sent), {{"protocol", "udp"}, {"direction", "sent"}});
+      out.add(kBytes, static_cast<double>(datagrams_->received), {{"protocol", "udp"}, {"direction", "received"}});
+    } else {
+      out.absent(with_labels(kBytes.name, {{"protocol", "udp"}}), datagrams_.error().text());
+    }
     out.add(kSegments, total(SocketLedger::kSegmentsOut), {{"direction", "sent"}});
     out.add(kSegments, total(SocketLedger::kSegmentsIn), {{"direction", "received"}});
     out.add(kRetransmits, total(SocketLedger::kRetransmits));
   }
 
-  /// One protocol of several is missing; the reason says which.
+  /// One protocol of several is missing, or all.
   void absent(Snapshot& out, const Metric& metric, Protocol protocol) const {
     const bool all = std::all_of(trouble_.begin(), trouble_.end(),
                                  [&](const auto& one) { return one == trouble(protocol); });
-    out.absent(metric.name, (all ? std::string() : kProtocolNames[index_of(protocol)] + std::string(": ")) +
-                                trouble(protocol));
+    const Labels row{{"protocol", kProtocolNames[index_of(protocol)]}};
+    out.absent(all ? std::string(metric.name) : with_labels(metric.name, row), trouble(protocol));
   }
 
   void observe_round_trips() {
@@ -320,8 +405,8 @@ class SocketsCollector final : public Collector {
   }
 
   void add_rates(Snapshot& out, Clock::time_point now) {
-    const Reading reading{total(SocketLedger::kSent) + total(SocketLedger::kReceived),
-                          total(SocketLedger::kSegmentsOut), total(SocketLedger::kRetransmits), now};
+    const Reading reading{total(SocketLedger::kSent) + total(SocketLedger::kReceived) + datagram_bytes_,
+                          total(SocketLedger::kDataSegments), total(SocketLedger::kRetransmits), now};
     const std::optional<Reading> before = std::exchange(last_, reading);
     if (!before || now <= before->at) {
       for (const Metric& metric : {kBandwidth, kLoss}) out.absent(metric.name, kFirstReading);
@@ -346,9 +431,18 @@ class SocketsCollector final : public Collector {
   const Target& target_;
   const std::shared_ptr<Handover> handover_;
   std::vector<Socket> own_;  ///< as the reader told them
+  std::vector<Socket> ended_;  ///< connections that have ended since the last reading
+  std::string unseen_ends_;    ///< why there are none; "" if there may be
+  std::vector<SocketLedger::Range> brought_;  ///< of those: what processes had that ran before they came to the target
+  std::vector<ProcessId> known_;  ///< of these processes, those that were looked at before
   bool by_reader_ = false;   ///< whether it told the last time
+  std::size_t looked_at_ = 0;  ///< sockets, also those of others, at the last reading
+  Pace pace_;
+  std::chrono::nanoseconds age_{};
   SocketSources sources_;
   SocketLedger ledger_;
+  Result<DatagramBytes> datagrams_ = Error{kNoTarget};
+  double datagram_bytes_ = 0;  ///< as last told: the kernel begins to count at 0, and may cease to
   RunningHistogram rtt_{kRttBounds};
   RunningHistogram latency_{kLatencyBounds};
   std::optional<Reading> last_;
@@ -361,7 +455,7 @@ class SocketsCollector final : public Collector {
 }  // namespace host
 
 const CollectorInfo sockets_collector{
-    "sockets", "the target's TCP, UDP and Unix sockets", [] { return std::span<const Metric>(host::kAll); },
+    "sockets", "the target's TCP, UDP and Unix sockets", host::list,
     [](const Target& target, const CollectorOptions& options) -> std::unique_ptr<Collector> {
       return std::make_unique<host::SocketsCollector>(target, options);
     }};

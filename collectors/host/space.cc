@@ -11,7 +11,7 @@
 #include <system_error>
 #include <thread>
 
-#include "collectors/host/reading.h"
+#include "collectors/reading.h"
 
 namespace boxo::host {
 
@@ -72,6 +72,13 @@ Result<Fd> open_data(const Dir& process, const std::string& path) {
   return open_in_root(*root, path);
 }
 
+/// " /path" of a directory, as the kernel names it here; "" where it does not.
+std::string place_of(const Fd& dir) {
+  char path[4096];
+  const ssize_t n = ::readlink(("/proc/self/fd/" + std::to_string(dir.get())).c_str(), path, sizeof path);
+  return n > 0 ? " " + std::string(path, static_cast<std::size_t>(n)) : "";
+}
+
 }  // namespace
 
 Result<Space> measure_space(const Dir& process, const std::string& data_dir) {
@@ -90,7 +97,7 @@ Result<Space> measure_space(const Dir& process, const std::string& data_dir) {
   struct statvfs room {};
   if (::fstatvfs(dir->get(), &room) != 0) return errno_error(path);
   Space space;
-  space.path = path.empty() ? "working directory" : path;
+  space.path = path.empty() ? "the working directory" + place_of(*dir) : path;
   const std::uint64_t block = room.f_frsize;
   space.total = room.f_blocks * block;
   space.used = (room.f_blocks - std::min(room.f_blocks, room.f_bfree)) * block;
@@ -106,7 +113,7 @@ Result<Space> SpaceWatch::get(const Process& process) {
   const auto now = Clock::now();
   const bool known = shared_->result && shared_->of == process.id;
   if (!shared_->running && (!known || now - shared_->at >= kEvery)) {
-    auto own = process.proc.dir(".");
+    auto own = process.shared().dir(".");
     if (!own) return own.error();
     shared_->running = true;
     // An allocation, a thread: both can fail, and then nothing must be left to wait for.
@@ -124,13 +131,13 @@ Result<Space> SpaceWatch::get(const Process& process) {
       std::thread(std::move(work)).detach();
     } catch (const std::system_error& error) {
       shared_->running = false;
-      return errno_error("cannot start a thread", {}, error.code().value());
+      return errno_error("cannot start a thread", kMoreThreads, error.code().value());
     }
     shared_->done.wait_for(lock, patience_, [this] { return !shared_->running; });
   }
   const auto end = Clock::now();
   if (shared_->result && shared_->of == process.id && end - shared_->at < kStale) return *shared_->result;
-  return Error{"the file system does not answer", "", EAGAIN};
+  return Error{"the file system does not answer", "look at the mount that holds the node's data", EAGAIN};
 }
 
 }  // namespace boxo::host

@@ -3,7 +3,7 @@
 
 #include <sys/stat.h>
 
-#include "collectors/host/reading.h"
+#include "collectors/reading.h"
 
 namespace boxo::host {
 
@@ -27,30 +27,29 @@ void TargetGroup::refresh() {
     if (cgroups)
       cgroups_.emplace(std::move(*cgroups));
     else
-      cgroups_trouble_ = cgroups.error().text();
-  }
-  std::string where;
-  if (target_.is_cgroup()) {
-    for (const char* controller : {"", "memory", "cpu", "cpuacct", "pids"})
-      where += target_.cgroup_path(controller) + "\n";
-  } else {
-    // A target that has ended leaves its group where it was, and in it what was counted last: the kill that
-    // ended it.
-    const Process* main = target_.main();
-    auto text = main == nullptr ? Result<std::string>(Error{}) : main->proc.read("cgroup");
-    if (!text) return;
-    where = std::move(*text);
+      cgroups_trouble_ = reason(cgroups.error());
   }
   // An empty view is tried again each time: the group may not have been there yet, or was made again.
-  if (where != where_) {
-    found_.clear();
-    where_ = std::move(where);
-  }
   std::erase_if(found_, [](const auto& entry) {
     if (!entry.second.view) return true;
     // The directory of a removed group still opens, but lists no file.
     return !entry.second.view->group().file("cgroup.procs");
   });
+  std::string where;
+  if (target_.is_cgroup()) {
+    for (const char* controller : {"", "memory", "cpu", "cpuacct", "pids", "io"})
+      where += target_.cgroup_path(controller) + "\n";
+  } else {
+    // A target that has ended leaves its group where it was, and in it what was counted last: the kill that
+    // ended it.
+    const Process* main = target_.main();
+    auto text = main == nullptr ? Result<std::string>(Error{}) : main->shared().read("cgroup");
+    if (!text) return;
+    where = std::move(*text);
+  }
+  if (where == where_) return;
+  found_.clear();
+  where_ = std::move(where);
 }
 
 const CgroupView* TargetGroup::view(const std::string& controller) {
@@ -67,7 +66,7 @@ TargetGroup::Found TargetGroup::find(const std::string& controller) const {
             "no cgroup hierarchy has the controller " + (controller.empty() ? "of version 2" : controller)};
   const Process* main = target_.main();
   if (!target_.is_cgroup() && main == nullptr) return {std::nullopt, kNoTarget};
-  auto view = target_.is_cgroup() ? target_.cgroup(controller) : cgroups_->view_of(controller, main->proc);
+  auto view = target_.is_cgroup() ? target_.cgroup(controller) : cgroups_->view_of(controller, main->shared());
   if (!view) return {std::nullopt, reason(view.error())};
   if (view->to_root && view->levels.size() == 1) return {std::nullopt, kNoGroup};
   return {std::move(*view), ""};

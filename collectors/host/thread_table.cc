@@ -6,11 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "collectors/host/listing.h"
-#include "collectors/host/reading.h"
 #include "collectors/host/text.h"
 #include "collectors/members.h"
+#include "collectors/reading.h"
 
 namespace boxo::host {
 
@@ -31,6 +32,17 @@ std::size_t thread_count(const Dir& tasks) {
   struct stat info {};
   if (::fstat(tasks.fd(), &info) != 0 || info.st_nlink < 2) return 0;
   return static_cast<std::size_t>(info.st_nlink) - 2;
+}
+
+/// Where the program's stack began, another address for each exec: field 28 of a thread's stat. 0: not told, as of another
+/// user's process without CAP_SYS_PTRACE.
+std::uint64_t stack_of(const Dir& tasks, pid_t tid) {
+  const auto text = tasks.read(std::to_string(tid) + "/stat", kLargestStatus);
+  const std::size_t name_end = text ? text->rfind(')') : std::string::npos;
+  if (name_end == std::string::npos) return 0;
+  std::string_view rest = std::string_view(*text).substr(name_end + 1);
+  for (int field = 3; field < 28; ++field) next_word(rest);
+  return to_number(next_word(rest)).value_or(0);
 }
 
 }  // namespace
@@ -68,13 +80,23 @@ void ThreadTable::update(const std::vector<Process>& processes, KernelReader* re
   budget_ = descriptor_budget();
   trouble_.clear();
   by_state_ = {};
+  waiting_ = {};
   by_reader_ = reader != nullptr;
   for (const Process& process : processes) {
-    Member& member = members_[process.id];
+    const auto [entry, is_new] = members_.try_emplace(process.id);
+    Member& member = entry->second;
+    if (is_new) member.ran_before = process.ran_before;
     member.seen = round_;
+    const Totals before = totals_;
+    const std::string trouble = std::exchange(trouble_, {});
     if (reader == nullptr || !update_by(*reader, process, member)) {
       by_reader_ = false;
       update(process, member);
+    }
+    if (member.ran_before) totals_ = before;
+    if (trouble_.empty()) {
+      member.ran_before = false;
+      trouble_ = trouble;
     }
     for (const Thread& thread : member.threads)
       if (thread.state != 0) ++by_state_[thread_state(thread.state)];
@@ -98,7 +120,13 @@ bool ThreadTable::update_by(KernelReader& reader, const Process& process, Member
     Thread& thread = next_.emplace_back();
     const bool same = known != member.threads.end() && known->tid == reading.tid &&
                       (known->started_at == 0 || known->started_at == reading.started_at);
-    if (same) thread = std::move(*known);
+    auto former = same ? known : member.threads.end();
+    // A thread that calls exec takes over the number and the start time of the main one.
+    if (same && known->task != 0 && known->task != reading.task)
+      former = std::find_if(member.threads.begin(), member.threads.end(), [&reading](const Thread& one) {
+        return one.task == reading.task && one.run_ns <= reading.run_ns;
+      });
+    if (former != member.threads.end()) thread = std::move(*former);
     take(reading, thread);
   }
   // What is left there has ended; descriptors are of no use here.
@@ -119,7 +147,13 @@ void ThreadTable::take(const ThreadReading& reading, Thread& thread) {
   };
   thread.tid = reading.tid;
   thread.started_at = reading.started_at;
+  thread.task = reading.task;
   thread.state = reading.state;
+  if (reading.waits_for < waiting_.size()) {
+    Waiting& waiting = waiting_[reading.waits_for];
+    ++waiting.threads;
+    waiting.longest_ns = std::max(waiting.longest_ns, reading.blocked_ns);
+  }
   thread.run_ns = reading.run_ns;
   thread.turns = reading.turns;
   advance(thread.voluntary, reading.voluntary, totals_.voluntary);
@@ -147,17 +181,62 @@ void ThreadTable::update(const Process& process, Member& member) {
   const auto forget = [&](Thread& thread) {
     if (!has_ended(thread)) return false;
     kept_ -= thread.schedstat ? 1 : 0;
+    thread.schedstat.reset();
+    gone_.push_back(thread);
     return true;
   };
-  std::erase_if(member.threads, forget);
+  gone_.clear();
+  const bool several = member.threads.size() > 1;
+  std::erase_if(member.threads,
+                [&](Thread& thread) { return !(several && thread.tid == process.id.pid) && forget(thread); });
+  if (several) update_main(process, member, forget);
   if (thread_count(member.tasks) == member.threads.size()) return;
 
+  if (!several) member.stack = stack_of(member.tasks, process.id.pid);
   const auto known = static_cast<std::ptrdiff_t>(member.threads.size());
   list(process, member);
   member.threads.erase(std::remove_if(member.threads.begin() + known, member.threads.end(), forget),
                        member.threads.end());
   std::sort(member.threads.begin(), member.threads.end(),
             [](const Thread& a, const Thread& b) { return a.tid < b.tid; });
+}
+
+/// The main thread, after all others: one of these that calls exec has this one's number and start time then, and has
+/// ended under its own. The new program's stack begins elsewhere; whose counts go on, the counts themselves tell.
+void ThreadTable::update_main(const Process& process, Member& member,
+                              const std::function<bool(Thread&)>& forget) {
+  const auto is_main = [&](const Thread& thread) { return thread.tid == process.id.pid; };
+  auto main = std::find_if(member.threads.begin(), member.threads.end(), is_main);
+  if (main == member.threads.end()) return;
+  const Totals totals = totals_;
+  const Counts before = *main;
+  if (forget(*main)) {
+    member.threads.erase(main);
+    return;
+  }
+  const std::uint64_t stack = stack_of(member.tasks, process.id.pid);
+  const bool exec = member.stack != 0 && stack != 0 && member.stack != stack;
+  if (stack != 0) member.stack = stack;
+  if (!exec) return;
+  // Those that were looked at before it have ended since.
+  std::erase_if(member.threads, [&](Thread& thread) { return !is_main(thread) && forget(thread); });
+  gone_.push_back(before);
+
+  main = std::find_if(member.threads.begin(), member.threads.end(), is_main);
+  totals_ = totals;
+  static_cast<Counts&>(*main) = {};
+  main->task = 0;
+  look_at_schedstat(member, *main);
+  look_at_status(process, member, *main);
+  const auto switches = [](const Counts& one) { return one.voluntary + one.involuntary; };
+  Counts former;
+  for (const Counts& one : gone_)
+    if (one.run_ns <= main->run_ns && one.wait_ns <= main->wait_ns && one.voluntary <= main->voluntary &&
+        one.involuntary <= main->involuntary && switches(one) >= switches(former))
+      former = one;
+  totals_.voluntary -= former.voluntary;
+  totals_.involuntary -= former.involuntary;
+  if (has_schedstat_) totals_.wait_ns -= former.wait_ns;
 }
 
 /// Adds the threads that are not known yet behind those that are.

@@ -10,11 +10,14 @@
 #include "collectors/collector.h"
 #include "collectors/kernel/membership.h"
 #include "collectors/kernel/own_cgroup.h"
+#include "collectors/kernel/pid_namespace.h"
 #include "collectors/kernel/probe.h"
+#include "collectors/kernel/unclaimed.h"
 #include "collectors/kernel/reader.h"
 #include "collectors/kernel/run_time.h"
 #include "collectors/kernel/windows.h"
 #include "collectors/log.h"
+#include "collectors/process_id.h"
 
 namespace boxo {
 
@@ -23,11 +26,12 @@ namespace kernel {
 namespace {
 
 constexpr Metric kUp{"boxo_agent_probe_up", MetricType::kGauge, "", "probe", Source::kAgent,
-                     "1 if the probe is attached, 0 if not; boxo_agent_probe_info has the reason."};
+                     "1 if the probe is attached, 0 if that failed; absent for one that is switched off or was not asked for. "
+                     "boxo_agent_probe_info has the reason."};
 constexpr Metric kInfo{"boxo_agent_probe_info", MetricType::kGauge, "", "probe,reason", Source::kAgent,
                        "Always 1; the reason why a probe is not attached, or how it is."};
 constexpr Metric kSeconds{"boxo_agent_bpf_seconds_total", MetricType::kCounter, "seconds", "", Source::kAgent,
-                          "CPU time of the agent's BPF programs, whichever process they interrupted; one run in 256 is timed."};
+                          "CPU time of the agent's BPF programs, whichever process they interrupted; one run in 251 is timed."};
 constexpr Metric kProbeSeconds{"boxo_agent_probe_seconds_total", MetricType::kCounter, "seconds", "probe",
                                Source::kAgent, "The part of boxo_agent_bpf_seconds_total that is this probe's."};
 constexpr Metric kFull{"boxo_agent_map_full_total", MetricType::kCounter, "", "probe", Source::kAgent,
@@ -38,16 +42,16 @@ constexpr Metric kShare{"boxo_agent_probe_time_ratio", MetricType::kGauge, "rati
                         "Share of the time for which a probe is attached; what it counts is of that share only."};
 constexpr std::array kOwn{kUp, kInfo, kSeconds, kProbeSeconds, kFull, kMissed, kShare};
 
-/// The inode of the initial pid namespace is a constant of the kernel (PROC_PID_INIT_INO).
-constexpr std::uint32_t kInitialPidns = 0xEFFFFFFC;
-
 /// "syscalls" of "syscalls:10%".
 std::string_view name_part(std::string_view option) { return option.substr(0, option.find(':')); }
 
 class KernelCollector : public Collector {
  public:
   KernelCollector(const Target& target, const CollectorOptions& options) : target_(target), options_(options), own_cgroup_(target) {
-    for (const Description& description : descriptions()) probes_.push_back({&description, {}, {}, Windows(), false, {}});
+    for (const Description& description : descriptions()) {
+      const std::string off = unwanted(description);
+      probes_.push_back({&description, off, {}, off, Windows(), false, {}});
+    }
   }
 
   ~KernelCollector() override {
@@ -72,10 +76,14 @@ class KernelCollector : public Collector {
     }
     // What was counted stays readable when the set of processes could not be brought up to date.
     Result<> synced;
-    if (membership_) synced = sync();
+    if (membership_ && !in_step_) synced = sync();
+    in_step_ = false;
     double seconds = 0;
+    const std::string shortage = target_.shortage();
     for (Slot& slot : probes_) {
-      if (slot.probe)
+      if (slot.probe && !shortage.empty())
+        for (const ProbeMetric& metric : slot.description->metrics) out.absent(metric.exported.name, shortage);
+      else if (slot.probe && slot.outside.empty())
         if (auto read = slot.probe->collect(out, own_cgroup_.trouble()); !read) refuse(slot, read.error().text());
       report(slot, out);
       if (!slot.probe) continue;
@@ -84,7 +92,10 @@ class KernelCollector : public Collector {
       slot.run_time.update(stats);
       seconds += slot.run_time.seconds();
       out.add(kProbeSeconds, slot.run_time.seconds(), labels);
-      out.add(kMissed, static_cast<double>(stats.missed), labels);
+      if (stats.missed)
+        out.add(kMissed, static_cast<double>(*stats.missed), labels);
+      else
+        out.absent(kMissed.name, "this kernel does not count them; Linux 5.12 and later do");
       const bool first = membership_ && &slot == probes_.data();
       if (first || slot.probe->map_fd("full") >= 0)
         out.add(kFull, static_cast<double>(first ? membership_->full() : slot.probe->full()), labels);
@@ -106,12 +117,14 @@ class KernelCollector : public Collector {
  private:
   struct Slot {
     const Description* description;
+    std::string off;  ///< why nobody wants it; empty if it is wanted
     std::optional<Probe> probe;
     std::string reason;
     Windows windows;
     bool attached = false;
     RunTime run_time{};
     std::optional<std::uint64_t> entered{};  ///< generation of the target whose cgroup the probe counts in
+    std::string outside{};                   ///< why it counts in none, though there is a target
   };
 
   /// Where the target's packets pass: its group of version 2, whatever hierarchy the target was named by.
@@ -119,8 +132,10 @@ class KernelCollector : public Collector {
     auto group = target_.cgroup("");
     if (group) return group;
     auto all = Cgroups::find(options_.cgroup_root);
-    if (!all || all->hierarchy("") == nullptr) return group;
-    return all->view_of("", target_.main()->proc);
+    if (!all && (all.error().code == EMFILE || all.error().code == ENFILE)) return all.error();
+    if (!all || all->hierarchy("") == nullptr)
+      return Error{"none is mounted below " + options_.cgroup_root, "mount one: mount -t cgroup2 none DIRECTORY"};
+    return all->view_of("", target_.main()->shared());
   }
 
   /// A probe that counts in the target's cgroup goes with the target.
@@ -128,19 +143,19 @@ class KernelCollector : public Collector {
     if (!slot.probe || !slot.probe->in_cgroup() || target_.main() == nullptr || slot.entered == target_.generation()) return;
     const auto group = network_group();
     const auto entered = group ? slot.probe->enter(group->group()) : Result<>(group.error());
+    slot.outside = entered ? std::string() : "the target's cgroup of version 2: " + entered.error().text();
     if (entered) {
       slot.entered = target_.generation();
       return;
     }
     // Gone between two looks: the next one tells.
     if (const int code = entered.error().code; code == ESRCH || code == ENOENT || code == ENODEV) return;
-    refuse(slot, "the target's cgroup of version 2: " + entered.error().text());
+    refuse(slot, slot.outside);
   }
 
   /// What the iterators can read is there for the other collectors from the next collection on.
   void hand_over() {
-    const auto slot = std::ranges::find_if(
-        probes_, [](const Slot& one) { return one.description->object.name == "readers"; });
+    const auto slot = named("readers");
     if (slot == probes_.end() || !options_.handover) return;
     if (slot->probe && !reader_) {
       reader_.emplace(*slot->probe);
@@ -151,6 +166,52 @@ class KernelCollector : public Collector {
     options_.handover->forks = [this]() -> std::optional<Forks> {
       return membership_ && probes_.front().attached ? membership_->forks() : std::nullopt;
     };
+    options_.handover->born = [this] { return membership_ ? membership_->born() : std::vector<pid_t>(); };
+    options_.handover->datagrams = [this] { return datagrams(); };
+    options_.handover->ended = [this](std::vector<Socket>& out) { return ended(out); };
+    options_.handover->ends = [this] { return ends(); };
+  }
+
+  std::vector<Slot>::iterator named(std::string_view name) {
+    return std::ranges::find_if(probes_, [&](const Slot& one) { return one.description->object.name == name; });
+  }
+
+  Result<DatagramBytes> datagrams() {
+    const auto slot = named("udp");
+    if (slot == probes_.end()) return Error{"no probe udp"};
+    if (!slot->probe) return Error{"probe udp: " + slot->reason};
+    if (!slot->outside.empty()) return Error{"probe udp: " + slot->outside};
+    if (!slot->entered) return Error{"probe udp: not in the target's cgroup yet"};
+    const auto sent = slot->probe->counter("udp_bytes", 0);
+    const auto received = slot->probe->counter("udp_bytes", 1);
+    if (!sent || !received) return sent ? received.error() : sent.error();
+    return DatagramBytes{*sent, *received};
+  }
+
+  Result<> ended(std::vector<Socket>& out) {
+    const auto slot = named("tcp");
+    if (slot == probes_.end()) return Error{"no probe tcp"};
+    if (!slot->probe) return Error{"probe tcp: " + slot->reason};
+    return read_ended(*slot->probe, out);
+  }
+
+  /// Nothing for good once it does not hold for every process: what was left out meanwhile nobody could tell.
+  std::optional<Ends> ends() {
+    const auto slot = named("endings");
+    if (slot == probes_.end() || !slot->probe || !slot->attached || !membership_ || !probes_.front().attached || lost_ends_)
+      return std::nullopt;
+    Ends ends;
+    Result<> followed = sync();
+    in_step_ = static_cast<bool>(followed);
+    if (followed && membership_->full() != 0) followed = Error{"a map of the probe members was full"};
+    if (followed) followed = read_unclaimed(*slot->probe, ends.unclaimed);
+    if (!followed) {
+      lost_ends_ = true;
+      refuse(*slot, "not every end of a process could be followed: " + followed.error().text());
+      return std::nullopt;
+    }
+    ends.seen = membership_->take_ends_seen();
+    return ends;
   }
 
   Result<> sync() {
@@ -182,11 +243,12 @@ class KernelCollector : public Collector {
 
   static void report(const Slot& slot, Snapshot& out) {
     const std::string name(slot.description->object.name);
-    out.add(kUp, slot.probe ? 1 : 0, {{"probe", name}});
-    out.add(kInfo, 1, {{"probe", name}, {"reason", slot.probe ? "attached" : slot.reason}});
+    if (slot.probe || slot.off.empty()) out.add(kUp, slot.probe ? 1 : 0, {{"probe", name}});
+    const std::string& reason = slot.probe ? slot.outside : slot.reason;
+    out.add(kInfo, 1, {{"probe", name}, {"reason", reason.empty() ? "attached" : reason}});
     if (slot.probe) out.add(kShare, slot.windows.share(), {{"probe", name}});
-    else
-      for (const ProbeMetric& metric : slot.description->metrics) out.absent(metric.exported.name, slot.reason);
+    if (reason.empty()) return;
+    for (const ProbeMetric& metric : slot.description->metrics) out.absent(metric.exported.name, reason);
   }
 
   /// Attaches or detaches a probe that works only for a share of the intervals.
@@ -194,13 +256,17 @@ class KernelCollector : public Collector {
     const bool now = slot.windows.next();
     if (now == slot.attached) return;
     slot.attached = now;
-    if (!now) return slot.probe->detach();
+    if (!now) {
+      slot.entered.reset();
+      return slot.probe->detach();
+    }
     membership_->attached_now();
     if (auto attached = slot.probe->attach(); !attached) refuse(slot, attached.error().text());
   }
 
   /// Why this probe is not to be loaded; empty if it is.
   std::string unwanted(const Description& description) const {
+    if (!options_.bpf) return "switched off with --no-bpf";
     const auto names = [&](const std::string& option) { return name_part(option) == description.object.name; };
     if (std::ranges::any_of(options_.probes_off, names)) return "switched off with --no-probe";
     if (description.on_request && std::ranges::none_of(options_.probes_on, names))
@@ -209,18 +275,26 @@ class KernelCollector : public Collector {
   }
 
   void none(const std::string& reason) {
-    for (Slot& slot : probes_) slot.reason = reason;
+    for (Slot& slot : probes_) slot.reason = slot.off.empty() ? reason : slot.off;
   }
 
   void load() {
-    if (!options_.bpf) return none("switched off with --no-bpf");
+    if (!options_.bpf) return;
+    if (auto numbered = numbers_as_agent(target_.proc_root()); !numbered) {
+      none(numbered.error().text());
+      return log_warn("kernel probes are off: " + numbered.error().text());
+    }
     auto types = KernelTypes::read();
     if (!types) {
       none(types.error().text());
       return log_warn("kernel probes are off: " + types.error().text());
     }
+    // libbpf reads the kernel's types once more for every probe: the same megabytes serve for all, instead of being given
+    // back and taken anew, page by page.
+    ::mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    ::mallopt(M_TRIM_THRESHOLD, 64 << 20);
     struct stat pidns {};
-    if (::stat("/proc/self/ns/pid", &pidns) != 0) pidns.st_ino = kInitialPidns;
+    if (::stat("/proc/self/ns/pid", &pidns) != 0) pidns.st_ino = kFirstPidNamespace;
     LoadContext context{&*types, {}, true, static_cast<std::uint32_t>(pidns.st_ino), options_.events.peers};
     if (const std::string reason = load_members(context); !reason.empty()) {
       none(reason);
@@ -229,7 +303,8 @@ class KernelCollector : public Collector {
       for (Slot& slot : probes_)
         if (!slot.probe) load_one(slot, context);
     }
-    // Loading needs some megabytes for the kernel's types, running does not.
+    // Loading needs them, running does not.
+    ::mallopt(M_TRIM_THRESHOLD, 1 << 20);
     ::malloc_trim(0);
   }
 
@@ -239,7 +314,7 @@ class KernelCollector : public Collector {
     auto probe = kernel::load_members(*slot.description, context);
     if (!probe) return probe.error().text();
     slot.probe.emplace(std::move(*probe));
-    auto membership = Membership::make(*slot.probe, context.pidns == kInitialPidns);
+    auto membership = Membership::make(*slot.probe, context.pidns == kFirstPidNamespace);
     if (!membership) {
       slot.probe.reset();
       return membership.error().text();
@@ -249,18 +324,9 @@ class KernelCollector : public Collector {
   }
 
   void load_one(Slot& slot, const LoadContext& context) {
-    slot.reason = unwanted(*slot.description);
-    if (!slot.reason.empty()) return;
-    for (const std::string& option : options_.probes_on) {
-      if (name_part(option) != slot.description->object.name) continue;
-      const auto share = share_of(option);
-      if (!share) return refuse(slot, "--probe " + option + ": the share is a percentage above 0, as in NAME:10%");
-      // What begins in one window and ends in another would be taken for one long wait: only probes that look out for
-      // that work for a share of the time.
-      if (*share < 1 && !slot.description->on_request)
-        return refuse(slot, "--probe " + option + ": it is attached all the time or not at all; leave out the share");
-      slot.windows = Windows(*share);
-    }
+    if (!slot.off.empty()) return;
+    for (const std::string& option : options_.probes_on)
+      if (name_part(option) == slot.description->object.name) slot.windows = Windows(share_of(option).value_or(1));
     auto probe = Probe::load(*slot.description, context);
     if (!probe) return refuse(slot, probe.error().text());
     slot.probe.emplace(std::move(*probe));
@@ -273,6 +339,8 @@ class KernelCollector : public Collector {
   std::optional<Membership> membership_;
   std::optional<Reader> reader_;
   bool loaded_ = false;
+  bool in_step_ = false;    ///< with what Target knows in this tick: once, as members that it lacks get one more tick
+  bool lost_ends_ = false;  ///< the end of some process was not followed
 };
 
 std::span<const Metric> metrics() {

@@ -3,6 +3,9 @@
 
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <linux/capability.h>
 #include <unistd.h>
 
 #include <array>
@@ -12,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bpf/calls.h"
 #include "collectors/fd.h"
 #include "collectors/kernel/privileges.h"
 
@@ -73,14 +77,15 @@ Messages::~Messages() { listener = nullptr; }
 std::string Messages::reason(int code) const {
   if (std::string lockdown = locked_down(); !lockdown.empty()) return lockdown;
   if (const std::string verdict = verifier_verdict(text_); !verdict.empty() && code != EPERM)
-    return "refused by the verifier: " + verdict;
+    return "refused by the verifier: " + verdict + " (docs/kernels.md says on which kernels this works; on another one please report it)";
   // "failed to find kernel BTF type ID of 'btf_trace_NAME'" and "prog 'f': failed to find …" of newer versions.
   if (const std::size_t at = text_.find("btf_trace_"); at != std::string::npos && (code == ESRCH || code == ENOENT)) {
     const std::size_t begin = at + std::strlen("btf_trace_");
-    return "this kernel has no tracepoint " + text_.substr(begin, text_.find_first_of("' \n", begin) - begin);
+    return "this kernel has no tracepoint " + text_.substr(begin, text_.find_first_of("' \n", begin) - begin) + ": " + kSeeKernels;
   }
   if (code == EPERM || code == EACCES) return missing_privileges();
   std::string out = std::strerror(code);
+  if (code == ENOMEM) out += ": raise the memory limit of the agent, which pays for the probe's maps";
   const auto said = lines(text_);
   if (!said.empty()) {
     std::string_view first = said.front();
@@ -91,6 +96,7 @@ std::string Messages::reason(int code) const {
 }
 
 void CloseObject::operator()(bpf_object* object) const { ::bpf_object__close(object); }
+void FreeRing::operator()(ring_buffer* ring) const { ::ring_buffer__free(ring); }
 void DestroyLink::operator()(bpf_link* link) const { ::bpf_link__destroy(link); }
 
 Result<ObjectPtr> open_object(const EmbeddedProbe& embedded) {
@@ -98,6 +104,9 @@ Result<ObjectPtr> open_object(const EmbeddedProbe& embedded) {
   bpf_object_open_opts options{};
   options.sz = sizeof(options);
   options.object_name = name.c_str();
+  // For a type that this kernel does not have libbpf looks through the kernel's modules, too, and fails where it may not.
+  // It does not look there if it is told where the types are, but then reads them twice.
+  if (!has_capability(CAP_SYS_ADMIN)) options.btf_custom_path = "/sys/kernel/btf/vmlinux";
   ObjectPtr object(::bpf_object__open_mem(embedded.data, embedded.size, &options));
   if (!object) return errno_error(name);
   return object;
@@ -127,6 +136,22 @@ bool set_constant(bpf_object* object, const char* name, const void* value, std::
   return false;
 }
 
+bool set_rdonly_cast(bpf_object* object, std::uint32_t function) {
+  const bool has = true;
+  if (!set_constant(object, "has_rdonly_cast", &has, sizeof(has))) return false;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object) {
+    // Returned as const; before loading it may be written.
+    auto* const code = const_cast<bpf_insn*>(::bpf_program__insns(program));
+    for (std::size_t i = 0; i < ::bpf_program__insn_cnt(program); ++i) {
+      if (code[i].code != (BPF_JMP | BPF_CALL) || code[i].src_reg != 0 || code[i].imm != CALL_RDONLY_CAST) continue;
+      code[i].src_reg = BPF_PSEUDO_KFUNC_CALL;
+      code[i].imm = static_cast<std::int32_t>(function);
+    }
+  }
+  return true;
+}
+
 namespace {
 
 struct FreeTypes {
@@ -142,20 +167,35 @@ std::optional<std::uint32_t> arguments(const btf* types, const btf_type* type) {
   return std::nullopt;
 }
 
+/// libbpf says ESRCH whatever the cause.
+Error why_no_types() {
+  constexpr const char* kTypes = "/sys/kernel/btf/vmlinux";
+  const Fd file(::open(kTypes, O_RDONLY | O_CLOEXEC));
+  if (!file && errno != ENOENT)
+    return errno_error(std::string("the kernel's types cannot be read: ") + kTypes,
+                       errno == EMFILE || errno == ENFILE ? "raise the limit of open files (ulimit -Hn)" : "");
+  if (file) return Error{std::string("the kernel's types cannot be read: ") + kTypes + " opens, but is not of the known form, or memory is short", "docs/kernels.md says which kernels do"};
+  return Error{std::string("this kernel does not describe its types (no ") + kTypes + ")",
+               "eBPF probes need a kernel built with CONFIG_DEBUG_INFO_BTF", ENOENT};
+}
+
 }  // namespace
 
 Result<KernelTypes> KernelTypes::read() {
   Messages messages;
   const std::unique_ptr<btf, FreeTypes> types(::btf__load_vmlinux_btf());
-  if (!types)
-    return errno_error("this kernel does not describe its types (no /sys/kernel/btf/vmlinux)",
-                       "eBPF probes need a kernel built with CONFIG_DEBUG_INFO_BTF");
+  if (!types) return why_no_types();
   constexpr std::string_view kPrefix = "btf_trace_";
   KernelTypes out;
   for (std::uint32_t id = 1; id < ::btf__type_cnt(types.get()); ++id) {
     const btf_type* type = ::btf__type_by_id(types.get(), id);
-    if (BTF_INFO_KIND(type->info) != BTF_KIND_TYPEDEF) continue;
+    const auto kind = BTF_INFO_KIND(type->info);
+    if (kind != BTF_KIND_TYPEDEF && kind != BTF_KIND_FUNC) continue;
     const char* name = ::btf__name_by_offset(types.get(), type->name_off);
+    if (kind == BTF_KIND_FUNC) {
+      if (name != nullptr && std::strcmp(name, "bpf_rdonly_cast") == 0) out.rdonly_cast_ = id;
+      continue;
+    }
     if (name == nullptr || !std::string_view(name).starts_with(kPrefix)) continue;
     if (const auto args = arguments(types.get(), type)) out.tracepoints_[name + kPrefix.size()] = *args;
   }

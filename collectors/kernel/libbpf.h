@@ -12,8 +12,12 @@
 
 struct bpf_link;
 struct bpf_object;
+struct ring_buffer;
 
 namespace boxo::kernel {
+
+/// The mend where the kernel is too old or made without something.
+inline constexpr const char* kSeeKernels = "docs/probes.md and docs/kernels.md say which kernels do";
 
 /// While it lives, what libbpf has to say goes here and not to standard error. One at a time a thread.
 class Messages {
@@ -40,6 +44,10 @@ struct CloseObject {
 struct DestroyLink {
   void operator()(bpf_link* link) const;
 };
+struct FreeRing {
+  void operator()(ring_buffer* ring) const;
+};
+using RingPtr = std::unique_ptr<ring_buffer, FreeRing>;
 using ObjectPtr = std::unique_ptr<bpf_object, CloseObject>;
 using LinkPtr = std::unique_ptr<bpf_link, DestroyLink>;
 
@@ -49,6 +57,10 @@ Result<ObjectPtr> open_object(const EmbeddedProbe& embedded);
 /// Sets a variable of the object's .rodata before it is loaded. False if it has none with this name and size.
 bool set_constant(bpf_object* object, const char* name, const void* value, std::size_t size);
 
+/// Lets the object's programs call the kernel's function with this number where bpf/calls.h calls for it, before they are
+/// loaded. False if they do not.
+bool set_rdonly_cast(bpf_object* object, std::uint32_t function);
+
 /// What the running kernel has, as its BTF tells. Read once and then only what is needed is kept: libbpf reads the same
 /// megabytes again for every object, and two copies at a time would be too many for a small container.
 class KernelTypes {
@@ -57,9 +69,12 @@ class KernelTypes {
 
   /// How many arguments the tracepoint passes on; nothing if the kernel has no such tracepoint.
   std::optional<std::uint32_t> tracepoint_args(const std::string& name) const;
+  /// The number of the function bpf_rdonly_cast; 0 if the kernel has none.
+  std::uint32_t rdonly_cast() const { return rdonly_cast_; }
 
  private:
   std::map<std::string, std::uint32_t> tracepoints_;
+  std::uint32_t rdonly_cast_ = 0;
 };
 
 }  // namespace boxo::kernel

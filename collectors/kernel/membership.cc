@@ -5,8 +5,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 #include <ctime>
+#include <optional>
 #include <utility>
 
 namespace boxo::kernel {
@@ -34,7 +36,7 @@ Result<Probe> load_members(const Description& description, LoadContext& context)
     if (auto second = Probe::load(description, context)) probe = std::move(second);
   }
   if (!probe) return probe;
-  for (const char* name : {"watch", "members", "threads", "threads_by_tid"})
+  for (const char* name : {"watch", "members", "threads", "threads_by_tid", "endings", "reapers"})
     if (const int fd = probe->map_fd(name); fd >= 0) context.shared[name] = fd;
   return probe;
 }
@@ -42,6 +44,7 @@ Result<Probe> load_members(const Description& description, LoadContext& context)
 Result<Membership> Membership::make(Probe& probe, bool initial_pidns) {
   Membership out(probe, initial_pidns);
   out.members_ = probe.map_fd("members");
+  out.endings_ = probe.map_fd("endings");
   void* memory = ::mmap(nullptr, room(), PROT_READ | PROT_WRITE, MAP_SHARED, probe.map_fd("watch"), 0);
   if (memory == MAP_FAILED) return errno_error("mmap of the map watch");
   out.watched_ = static_cast<watched*>(memory);
@@ -52,8 +55,12 @@ Membership::Membership(Membership&& other) noexcept
     : probe_(other.probe_),
       initial_pidns_(other.initial_pidns_),
       members_(other.members_),
+      endings_(other.endings_),
       watched_(std::exchange(other.watched_, nullptr)),
       known_(std::move(other.known_)),
+      ends_seen_(std::move(other.ends_seen_)),
+      main_(other.main_),
+      keeps_strays_(other.keeps_strays_),
       generation_(other.generation_),
       forks_(other.forks_),
       idle_(other.idle_),
@@ -64,8 +71,12 @@ Membership& Membership::operator=(Membership&& other) noexcept {
   std::swap(probe_, other.probe_);
   std::swap(initial_pidns_, other.initial_pidns_);
   std::swap(members_, other.members_);
+  std::swap(endings_, other.endings_);
   std::swap(watched_, other.watched_);
   std::swap(known_, other.known_);
+  std::swap(ends_seen_, other.ends_seen_);
+  std::swap(main_, other.main_);
+  std::swap(keeps_strays_, other.keeps_strays_);
   std::swap(generation_, other.generation_);
   std::swap(forks_, other.forks_);
   std::swap(idle_, other.idle_);
@@ -78,49 +89,90 @@ Membership::~Membership() {
   if (watched_ != nullptr) ::munmap(watched_, room());
 }
 
+Result<std::vector<translation>> Membership::translations() {
+  std::string records;
+  if (auto read = probe_->iterate("translate", records); !read) return read.error();
+  std::vector<translation> all(records.size() / sizeof(translation));
+  std::memcpy(all.data(), records.data(), all.size() * sizeof(translation));
+  return all;
+}
+
 /// Learns the kernel's pids of the processes that are new. A process of which the number was reused in between is
 /// found out by its /proc directory: it answers only while the process lives.
 Result<> Membership::translate(std::span<const Process> processes) {
-  std::map<ProcessId, std::uint32_t> known;
+  std::map<ProcessId, Known> known;
   bool complete = true;
   for (const Process& process : processes) {
-    if (initial_pidns_) {
-      known[process.id] = static_cast<std::uint32_t>(process.id.pid);
-    } else if (const auto it = known_.find(process.id); it != known_.end()) {
+    if (const auto it = known_.find(process.id); it != known_.end()) {
       known.insert(*it);
+    } else if (initial_pidns_) {
+      known[process.id] = {static_cast<std::uint32_t>(process.id.pid)};
     } else {
       complete = false;
     }
   }
   if (!complete) {
-    std::string records;
-    if (auto read = probe_->iterate("translate", records); !read) return read.error();
+    const auto all = translations();
+    if (!all) return all.error();
     std::map<std::uint32_t, std::uint32_t> kernel_pid;
-    for (std::size_t at = 0; at + sizeof(translation) <= records.size(); at += sizeof(translation)) {
-      translation record{};
-      std::memcpy(&record, records.data() + at, sizeof(record));
-      kernel_pid[record.pid] = record.tgid;
-    }
+    for (const translation& one : *all) kernel_pid[one.pid] = one.tgid;
     for (const Process& process : processes) {
       const auto it = kernel_pid.find(static_cast<std::uint32_t>(process.id.pid));
       if (known.contains(process.id) || it == kernel_pid.end()) continue;
-      if (process.proc.read("comm")) known[process.id] = it->second;
+      if (process.proc.read("comm")) known[process.id] = {it->second};
     }
   }
+  gone_.clear();
+  for (const auto& one : known_)
+    if (!known.contains(one.first)) gone_.push_back(one);
   known_ = std::move(known);
   return {};
 }
 
-bool Membership::write(const std::set<std::uint32_t>& wanted) {
+/// Whether it ended as a member before it was told of, and the kernel has not forgotten it yet: a zombie.
+bool Membership::ended_before(const ProcessId& id, std::uint32_t tgid) const {
+  // struct ending: when the process was started is its first member.
+  std::array<std::uint64_t, 3> ending{};
+  if (::bpf_map_lookup_elem(endings_, &tgid, ending.data()) != 0) return false;
+  static const auto kTicks = static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK));
+  return ending[0] / (1'000'000'000 / kTicks) == id.start_ticks;
+}
+
+std::optional<std::uint32_t> Membership::entry(std::uint32_t tgid) const {
+  std::uint32_t how = 0;
+  if (::bpf_map_lookup_elem(members_, &tgid, &how) != 0) return std::nullopt;
+  return how;
+}
+
+/// Enters a process into the map. Only a program at its end takes it out again but this class itself: one that is not
+/// there any more has ended, and is not entered anew while it is a zombie. True if the kernel did not know of it.
+bool Membership::tell(const ProcessId& id, Known& process) {
+  const std::uint32_t told = MEMBER_TOLD;
+  const auto how = entry(process.tgid);
+  if (!how && (process.told || ended_before(id, process.tgid))) process.ended = true;
+  if (process.ended || (process.told && *how == told)) return false;
+  process.told = ::bpf_map_update_elem(members_, &process.tgid, &told, how ? BPF_EXIST : BPF_ANY) == 0;
+  if (!process.told && how) process.ended = true;
+  if (!process.told && !how) ++watched_->full;
+  return process.told && !how;
+}
+
+bool Membership::write() {
   again_ = false;
-  std::map<std::uint32_t, std::uint32_t> present;
-  for (const std::uint32_t tgid : members()) {
-    std::uint32_t how = 0;
-    if (::bpf_map_lookup_elem(members_, &tgid, &how) == 0) present[tgid] = how;
-  }
-  for (const auto& [tgid, how] : present) {
-    if (wanted.contains(tgid)) continue;
-    if (how == MEMBER_BORN) {
+  for (const auto& [id, process] : gone_)
+    if (process.ended || (process.told && !entry(process.tgid))) ends_seen_.push_back(id);
+  // Nobody asks for them.
+  if (ends_seen_.size() > std::size_t{4} * MEMBERS_MAX) ends_seen_.clear();
+  bool unknown = false;
+  for (auto& [id, process] : known_) unknown |= tell(id, process);
+  const auto wanted = this->wanted();
+  const auto list = members();
+  for (const std::uint32_t tgid : std::set(list.begin(), list.end())) {
+    const auto how = entry(tgid);
+    if (!how || wanted.contains(tgid)) continue;
+    // Its parents came and went before Target saw them, but the kernel did.
+    if (*how == MEMBER_BORN && keeps_strays_) continue;
+    if (*how == MEMBER_BORN) {
       // Perhaps younger than what Target knows: look again before it is taken out.
       const std::uint32_t seen = MEMBER_SEEN;
       ::bpf_map_update_elem(members_, &tgid, &seen, BPF_EXIST);
@@ -129,15 +181,14 @@ bool Membership::write(const std::set<std::uint32_t>& wanted) {
       ::bpf_map_delete_elem(members_, &tgid);
     }
   }
-  bool unknown = false;
-  const std::uint32_t told = MEMBER_TOLD;
-  for (const std::uint32_t tgid : wanted) {
-    const auto it = present.find(tgid);
-    unknown |= it == present.end();
-    if (it != present.end() && it->second == told) continue;
-    if (::bpf_map_update_elem(members_, &tgid, &told, BPF_ANY) != 0) ++watched_->full;
-  }
   return unknown;
+}
+
+std::set<std::uint32_t> Membership::wanted() const {
+  std::set<std::uint32_t> wanted;
+  for (const auto& [id, process] : known_)
+    if (!process.ended) wanted.insert(process.tgid);
+  return wanted;
 }
 
 /// The processes in the map, those included that the kernel has added by itself. An entry that is removed while it is
@@ -185,9 +236,35 @@ void Membership::attached_now() {
   store(watched_->attached_at, static_cast<__u64>(now.tv_sec) * 1'000'000'000 + static_cast<__u64>(now.tv_nsec));
 }
 
+std::vector<pid_t> Membership::born() {
+  std::vector<pid_t> found;
+  std::set<std::uint32_t> tgids;
+  for (const std::uint32_t tgid : members()) {
+    std::uint32_t how = MEMBER_TOLD;
+    if (::bpf_map_lookup_elem(members_, &tgid, &how) == 0 && how == MEMBER_BORN) tgids.insert(tgid);
+  }
+  if (initial_pidns_) {
+    for (const std::uint32_t tgid : tgids) found.push_back(static_cast<pid_t>(tgid));
+  } else if (!tgids.empty()) {
+    const auto all = translations();
+    if (!all) return found;
+    for (const translation& one : *all)
+      if (tgids.contains(one.tgid)) found.push_back(static_cast<pid_t>(one.pid));
+  }
+  return found;
+}
+
 std::optional<Forks> Membership::forks() const {
   if (!complete_ || __atomic_load_n(&watched_->full, __ATOMIC_ACQUIRE) != 0) return std::nullopt;
   return Forks{__atomic_load_n(&watched_->forks, __ATOMIC_ACQUIRE), generation_};
+}
+
+Result<bool> Membership::sync(const Target& target) {
+  // In a group it may have left that; when another main process takes over, it is still of the old one.
+  const ProcessId main = target.main() != nullptr ? target.main()->id : ProcessId{};
+  keeps_strays_ = !target.is_cgroup() && main.pid != 0 && main == main_;
+  main_ = main;
+  return sync(target.processes(), target.main(), target.generation());
 }
 
 Result<bool> Membership::sync(std::span<const Process> processes, const Process* main, std::uint64_t generation) {
@@ -197,12 +274,10 @@ Result<bool> Membership::sync(std::span<const Process> processes, const Process*
     again_ = true;
     return translated.error();
   }
-  std::set<std::uint32_t> wanted;
-  for (const auto& [id, tgid] : known_) wanted.insert(tgid);
-  const bool unknown = write(wanted);
-  mark(wanted);
+  const bool unknown = write();
+  mark(wanted());
   const auto it = main != nullptr ? known_.find(main->id) : known_.end();
-  store(watched_->main, it != known_.end() ? it->second : 0);
+  store(watched_->main, it != known_.end() && !it->second.ended ? it->second.tgid : 0);
   generation_ = generation;
   forks_ = forks;
   complete_ = known_.size() >= processes.size();

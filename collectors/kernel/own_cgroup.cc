@@ -16,6 +16,8 @@ namespace {
 /// A stranger may enter the group, or the group be made again, without a change of the target.
 constexpr auto kLookAgain = std::chrono::seconds(10);
 
+constexpr const char* kGiveOne = "start the node in a cgroup that nothing else is in, such as a service or a container";
+
 /// With version 2 a group that has not been given a controller is part of the nearest one above it that has.
 const char* proof(const std::string& controller, int version) {
   if (version != 2) return "cgroup.procs";
@@ -43,9 +45,10 @@ void OwnCgroup::update() {
 Result<std::uint64_t> OwnCgroup::find(const std::string& controller) const {
   auto view = target_->cgroup(controller);
   if (!view) return view.error();
-  if (view->to_root && view->levels.size() == 1) return Error{"the target is in no " + controller + " cgroup of its own"};
+  if (view->to_root && view->levels.size() == 1) return Error{"the target is in no " + controller + " cgroup of its own", kGiveOne};
   if (!view->group().file(proof(controller, view->version)))
-    return Error{"the target's cgroup has no " + controller + " controller"};
+    return Error{"the target's cgroup has no " + controller + " controller",
+                 "switch it on in cgroup.subtree_control of the group above"};
   if (!target_->is_cgroup())
     if (auto ours = only_ours(view->group()); !ours) return ours.error();
   struct stat info {};
@@ -60,7 +63,7 @@ Result<> OwnCgroup::only_ours(const Dir& group) const {
   std::set<pid_t> ours{::getpid()};
   for (const Process& process : target_->processes()) ours.insert(process.id.pid);
   if (!std::ranges::all_of(pids, [&](pid_t pid) { return ours.contains(pid); }))
-    return Error{"other processes are in the target's cgroup"};
+    return Error{"other processes are in the target's cgroup", kGiveOne};
   return {};
 }
 

@@ -2,6 +2,7 @@
 #include "collectors/kernel/privileges.h"
 
 #include <linux/capability.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
 
@@ -29,10 +30,16 @@ std::string locked_down() {
 
 std::string missing_for_cgroup() {
   if (has_capability(CAP_NET_ADMIN) || has_capability(CAP_SYS_ADMIN)) return {};
-  return "only with CAP_NET_ADMIN, which counting in the target's cgroup needs";
+  return "only with CAP_NET_ADMIN, which counting in the target's cgroup needs: give it, or leave the probe out by --no-probe";
 }
 
 std::string missing_privileges() {
+  // The inode of the machine's first user namespace is a constant of the kernel (PROC_USER_INIT_INO).
+  constexpr ino_t kFirst = 0xEFFFFFFD;
+  struct stat users {};
+  if (::stat("/proc/self/ns/user", &users) == 0 && users.st_ino != kFirst)
+    return "not permitted: the agent is in a user namespace, where no capability is enough for eBPF: start it outside "
+           "(hostUsers: true, a runtime that is not rootless, PrivateUsers=no)";
   const bool admin = has_capability(CAP_SYS_ADMIN);
   const bool bpf = admin || has_capability(CAP_BPF), perfmon = admin || has_capability(CAP_PERFMON);
   if (!bpf || !perfmon)

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstring>
 #include <ctime>
 #include <numeric>
@@ -20,7 +21,8 @@ namespace {
 
 constexpr std::string_view kTracepoint = "tp_btf/", kRaw = "raw_tp/";
 
-/// Of a metric with more rows than this only those that have happened are exported.
+/// Of a metric with more rows than this only those that have happened are exported. The others are there from the start:
+/// to increase() what a row begins with has not happened.
 constexpr std::size_t kLongList = 16;
 
 std::string_view section_of(const bpf_program* program) {
@@ -34,8 +36,15 @@ bool is_of_cgroup(const bpf_program* program) { return section_of(program).start
 std::string untold(const ProbeMetric& metric, const KernelTypes& types) {
   if (metric.tracepoint.empty()) return {};
   const auto args = types.tracepoint_args(metric.tracepoint);
-  if (!args) return "this kernel has no tracepoint " + metric.tracepoint;
-  return *args >= metric.arguments ? std::string() : "the tracepoint " + metric.tracepoint + " tells too little on this kernel";
+  if (!args) return "this kernel has no tracepoint " + metric.tracepoint + ": " + kSeeKernels;
+  return *args >= metric.arguments ? std::string() : "the tracepoint " + metric.tracepoint + " tells too little on this kernel: " + kSeeKernels;
+}
+
+/// "filesystem xfs: "
+std::string text_of(const Labels& labels) {
+  std::string text;
+  for (const Label& label : labels) text += (text.empty() ? "" : ", ") + label.name + " " + label.value;
+  return text.empty() ? text : text + ": ";
 }
 
 /// Programs in a section "?tp_btf/NAME" or "?raw_tp/NAME": the tracepoint is not on every kernel. libbpf takes the mark
@@ -98,6 +107,18 @@ void set_constants(bpf_object* object, const LoadContext& context) {
 }  // namespace
 
 Result<Probe> Probe::load(const Description& description, const LoadContext& context) {
+  bool casts = context.types->rdonly_cast() != 0;
+  auto probe = load(description, context, casts);
+  // Without it what it makes faster works all the same.
+  if (!probe && casts) {
+    casts = false;
+    probe = load(description, context, casts);
+  }
+  return probe;
+}
+
+/// `casts` becomes whether the programs call the kernel's function.
+Result<Probe> Probe::load(const Description& description, const LoadContext& context, bool& casts) {
   Messages messages;
   auto object = open_object(description.object);
   if (!object) return object.error();
@@ -105,6 +126,7 @@ Result<Probe> Probe::load(const Description& description, const LoadContext& con
   choose_programs(object->get(), *context.types);
   choose_maps(object->get(), context);
   set_constants(object->get(), context);
+  casts = casts && set_rdonly_cast(object->get(), context.types->rdonly_cast());
   Probe probe(description, std::move(*object));
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, probe.object_.get()) {
@@ -120,9 +142,10 @@ Result<Probe> Probe::load(const Description& description, const LoadContext& con
     if (::bpf_program__autoload(program) && !is_iterator(program))
       probe.programs_.push_back(::bpf_program__fd(program));
   }
+  if (auto opened = probe.open_ring(); !opened) return opened.error();
   for (const ProbeMetric& metric : description.metrics) {
     const int fd = probe.map_fd(metric.map);
-    if (fd < 0) return Error{"no map " + metric.map};
+    if (fd < 0) return Error{"no map " + metric.map, "a fault of this build of the agent; please report it"};
     if (metric.by_remote) {
       if (!probe.remotes_) probe.remotes_.emplace(fd, probe.map_fd("unlisted"), context.own_remotes);
       continue;
@@ -139,11 +162,21 @@ Result<Probe> Probe::load(const Description& description, const LoadContext& con
 
 Result<> Probe::attach() {
   Messages messages;
+  missing_.clear();
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object_.get()) {
+    const auto miss = [&](const std::string& when) {
+      const std::string_view section = section_of(program);
+      missing_[::bpf_program__name(program)] =
+          "this kernel has no tracepoint " + std::string(section.substr(section.find('/') + 1)) + when;
+    };
+    if (!::bpf_program__autoload(program)) miss(std::string(": ") + kSeeKernels);
     if (!::bpf_program__autoload(program) || is_iterator(program) || is_of_cgroup(program)) continue;
     LinkPtr link(::bpf_program__attach(program));
-    if (!link && errno == ENOENT && optional_.contains(program)) continue;
+    if (!link && errno == ENOENT && optional_.contains(program)) {
+      miss(", or its module was not loaded yet: start the agent after that");
+      continue;
+    }
     if (!link) {
       const int code = errno;
       links_.clear();
@@ -151,8 +184,14 @@ Result<> Probe::attach() {
     }
     links_.push_back(std::move(link));
   }
-  if (links_.empty() && !programs_.empty()) return Error{"this kernel has none of its tracepoints"};
+  if (links_.empty() && !programs_.empty()) return Error{"this kernel has none of its tracepoints", kSeeKernels};
   return {};
+}
+
+void Probe::detach() {
+  links_.clear();
+  cgroup_links_.clear();
+  group_ = {};
 }
 
 Error Probe::refused(int code, const Messages& messages) const {
@@ -170,7 +209,8 @@ Result<> Probe::enter(const Dir& group) {
     links.emplace_back(::bpf_program__attach_cgroup(program, group.fd()));
     const int code = errno;
     if (!links.back() && code == EPERM && missing_for_cgroup().empty())
-      return Error{"not permitted: a program in this cgroup, or in one above it, admits no other", {}, code};
+      return Error{"not permitted: a program in this cgroup, or in one above it, admits no other",
+                   "bpftool cgroup tree shows which", code};
     if (!links.back()) return refused(code, messages);
   }
   cgroup_links_ = std::move(links);
@@ -181,10 +221,16 @@ Result<> Probe::enter(const Dir& group) {
 /// Per-CPU elements are read as words: element n of CPU c starts at c * words.
 Result<> Probe::sum(Source& source, std::uint32_t index, std::vector<std::uint64_t>& total) const {
   const std::size_t words = source.metric->bounds.empty() ? 1 : sizeof(hist) / sizeof(std::uint64_t);
-  if (::bpf_map_lookup_elem(source.fd, &index, source.values.data()) != 0) return errno_error(source.metric->map);
+  if (::bpf_map_lookup_elem(source.fd, &index, source.values.data()) != 0) return errno_error("map " + source.metric->map);
   total.assign(words, 0);
   for (std::size_t i = 0; i < source.values.size(); ++i) total[i % words] += source.values[i];
   return {};
+}
+
+std::string Probe::untold_row(const ProbeMetric& metric, std::size_t row) const {
+  if (metric.programs.empty()) return {};
+  const auto it = missing_.find(metric.programs[row]);
+  return it == missing_.end() ? std::string() : it->second;
 }
 
 Result<> Probe::collect(Snapshot& out, const std::string& no_cgroup) {
@@ -201,17 +247,22 @@ Result<> Probe::collect(Snapshot& out, const std::string& no_cgroup) {
       continue;
     }
     Family& family = out.family(metric.exported);
+    const bool is_long = metric.rows.size() > kLongList;
     for (std::size_t row = 0; row < metric.rows.size(); ++row) {
+      if (row < 32 && (metric.not_measured >> row & 1U) != 0) continue;
+      if (const std::string reason = untold_row(metric, row); !reason.empty()) {
+        out.absent(metric.exported.name, text_of(metric.rows[row]) + reason);
+        continue;
+      }
       if (auto read = sum(source, metric.first + static_cast<std::uint32_t>(row), total_); !read) return read.error();
       if (metric.bounds.empty()) {
-        if (total_[0] == 0 && metric.rows.size() > kLongList) continue;
+        if (total_[0] == 0 && is_long) continue;
         family.samples.push_back({metric.rows[row], static_cast<double>(total_[0]) * metric.scale});
         continue;
       }
       // struct hist: the sum, then the slots.
       const std::uint64_t samples = std::accumulate(total_.begin() + 1, total_.end(), std::uint64_t{0});
-      // Of a histogram with labels only what has happened: thirty lines each would be many for nothing.
-      if (samples == 0 && metric.rows.size() > 1) continue;
+      if (samples == 0 && is_long) continue;
       Histogram histogram{metric.bounds, {}, static_cast<double>(total_[0]) * metric.scale};
       histogram.counts.assign(metric.bounds.size() + 1, 0);
       for (std::size_t slot = 0; slot + 1 < total_.size(); ++slot)
@@ -228,6 +279,35 @@ Result<> Probe::remember() const {
   return iterate("remember", nothing);
 }
 
+Result<> Probe::open_ring() {
+  const bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object_.get()) {
+    if (::bpf_map__type(map) != BPF_MAP_TYPE_RINGBUF) continue;
+    taken_ = std::make_unique<std::string>();
+    const auto keep = [](void* to, void* record, std::size_t size) {
+      static_cast<std::string*>(to)->append(static_cast<const char*>(record), size);
+      return 0;
+    };
+    ring_.reset(::ring_buffer__new(::bpf_map__fd(map), keep, taken_.get(), nullptr));
+    if (!ring_) return errno_error(std::string("map ") + ::bpf_map__name(map));
+  }
+  return {};
+}
+
+Result<> Probe::take_records(std::string& out) {
+  out.clear();
+  if (!ring_) return {};
+  const int taken = ::ring_buffer__consume(ring_.get());
+  out.swap(*taken_);
+  return taken < 0 ? errno_error("ring of " + std::string(description_->object.name), {}, -taken) : Result<>();
+}
+
+std::optional<std::uint64_t> missed_runs(const bpf_prog_info& info, std::uint32_t size) {
+  // Since Linux 5.12 (9ed9e9ba2337).
+  constexpr std::size_t kEnd = offsetof(bpf_prog_info, recursion_misses) + sizeof(info.recursion_misses);
+  return size >= kEnd ? std::optional<std::uint64_t>(info.recursion_misses) : std::nullopt;
+}
+
 RunStats Probe::stats() {
   RunStats stats;
   const std::uint32_t index = 0;
@@ -240,36 +320,43 @@ RunStats Probe::stats() {
   for (const int fd : programs_) {
     bpf_prog_info info{};
     __u32 size = sizeof(info);
-    if (::bpf_obj_get_info_by_fd(fd, &info, &size) == 0) stats.missed += info.recursion_misses;
+    if (::bpf_obj_get_info_by_fd(fd, &info, &size) != 0) continue;
+    const auto missed = missed_runs(info, size);
+    stats.missed = stats.missed && missed ? std::optional(*stats.missed + *missed) : std::nullopt;
+    stats.kernel_runs += info.run_cnt;
+    stats.kernel_nanoseconds += info.run_time_ns;
   }
   return stats;
 }
 
-std::uint64_t Probe::full() const {
-  const int fd = map_fd("full");
-  if (fd < 0) return 0;
+Result<std::uint64_t> Probe::counter(const std::string& map, std::uint32_t index) const {
   std::vector<std::uint64_t> values(static_cast<std::size_t>(::libbpf_num_possible_cpus()));
-  const std::uint32_t index = 0;
-  if (::bpf_map_lookup_elem(fd, &index, values.data()) != 0) return 0;
+  if (::bpf_map_lookup_elem(map_fd(map), &index, values.data()) != 0) return errno_error(map);
   return std::accumulate(values.begin(), values.end(), std::uint64_t{0});
+}
+
+std::uint64_t Probe::full() const {
+  const auto events = counter("full", 0);
+  return events ? *events : 0;
 }
 
 int Probe::map_fd(const std::string& name) const {
   return ::bpf_object__find_map_fd_by_name(object_.get(), name.c_str());
 }
 
-Result<> Probe::iterate(const std::string& name, std::string& out, pid_t pid) const {
+Result<> Probe::iterate(const std::string& name, std::string& out, Only only) const {
   out.clear();
   Messages messages;
   const bpf_program* program = ::bpf_object__find_program_by_name(object_.get(), name.c_str());
-  if (program == nullptr) return Error{"no program " + name};
+  if (program == nullptr) return Error{"no program " + name, "a fault of this build of the agent; please report it"};
   bpf_iter_link_info info{};
-  info.task.pid = static_cast<std::uint32_t>(pid);
+  info.task.pid = static_cast<std::uint32_t>(only.process);
+  info.task.tid = static_cast<std::uint32_t>(only.thread);
   bpf_iter_attach_opts options{};
   options.sz = sizeof(options);
   options.link_info = &info;
   options.link_info_len = sizeof(info);
-  const LinkPtr link(::bpf_program__attach_iter(program, pid != 0 ? &options : nullptr));
+  const LinkPtr link(::bpf_program__attach_iter(program, only.process != 0 || only.thread != 0 ? &options : nullptr));
   if (!link) return Error{messages.reason(errno), {}, errno};
   const Fd fd(::bpf_iter_create(::bpf_link__fd(link.get())));
   if (!fd) return errno_error("iterator " + name);

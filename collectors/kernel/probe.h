@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -18,6 +19,7 @@
 #include "collectors/kernel/remote_map.h"
 
 struct bpf_map;
+struct bpf_prog_info;
 struct bpf_program;
 
 namespace boxo::kernel {
@@ -36,8 +38,14 @@ struct RunStats {
   std::uint64_t runs = 0;
   std::uint64_t sampled = 0;             ///< how many of them were timed
   std::uint64_t sampled_nanoseconds = 0;
-  std::uint64_t missed = 0;              ///< not run because the same program was already running on that CPU
+  /// Not run because the same program was already running on that CPU; nothing where the kernel does not count that.
+  std::optional<std::uint64_t> missed = 0;
+  /// The kernel's own account, which stands still unless somebody asked for it (BPF_ENABLE_STATS).
+  std::uint64_t kernel_runs = 0, kernel_nanoseconds = 0;
 };
+
+/// Out of what the kernel says of a program, of which it filled in `size` bytes: old ones know fewer fields.
+std::optional<std::uint64_t> missed_runs(const bpf_prog_info& info, std::uint32_t size);
 
 /// One loaded and attached BPF object. Its programs are gone when it is destroyed.
 class Probe {
@@ -46,8 +54,8 @@ class Probe {
 
   /// Attaches every program that attaches to a hook, but for those of a cgroup; called once.
   Result<> attach();
-  /// Takes every program off its hook; attach() may be called again.
-  void detach() { links_.clear(); }
+  /// Takes every program off its hook; attach() and enter() may be called again.
+  void detach();
   /// Whether it has programs that count in a cgroup.
   bool in_cgroup() const { return !in_cgroup_.empty(); }
   /// Attaches those to the group (of version 2) and takes them off the one that they were in.
@@ -57,13 +65,24 @@ class Probe {
   /// one: some metrics are only of that.
   Result<> collect(Snapshot& out, const std::string& no_cgroup = {});
   RunStats stats();
+  /// One element of a map of counters, which all CPUs have a part of.
+  Result<std::uint64_t> counter(const std::string& map, std::uint32_t index) const;
   /// Events that found the probe's own maps full; 0 if it has no map that can fill.
   std::uint64_t full() const;
 
   int map_fd(const std::string& name) const;
-  /// Runs the iterator program `name` to its end, over the process `pid` alone if one is given (Linux 6.1;
-  /// code E2BIG before); what it wrote replaces `out`.
-  Result<> iterate(const std::string& name, std::string& out, pid_t pid = 0) const;
+  /// Of whom an iterator tells.
+  struct Only {
+    pid_t process = 0;  ///< this one, with all its threads; 0: every process
+    pid_t thread = 0;   ///< this one alone
+  };
+  /// Runs the iterator program `name` to its end; what it wrote replaces `out`. For one process or thread it needs Linux
+  /// 6.1 (code E2BIG before).
+  Result<> iterate(const std::string& name, std::string& out, Only only) const;
+  Result<> iterate(const std::string& name, std::string& out) const { return iterate(name, out, Only()); }
+
+  /// Takes the records out of the probe's ring; they replace `out`. Nothing if it has none.
+  Result<> take_records(std::string& out);
 
   /// New processes belong to the target: what the probe needs to know of them is what its iterator `remember` finds.
   Result<> remember() const;
@@ -77,7 +96,11 @@ class Probe {
     std::vector<std::uint64_t> values;  ///< room for one element on every CPU
   };
   Probe(const Description& description, ObjectPtr object) : description_(&description), object_(std::move(object)) {}
+  static Result<Probe> load(const Description& description, const LoadContext& context, bool& casts);
+  Result<> open_ring();
   Error refused(int code, const Messages& messages) const;
+  /// Why nobody tells of this row; empty if somebody does.
+  std::string untold_row(const ProbeMetric& metric, std::size_t row) const;
   Result<> sum(Source& source, std::uint32_t index, std::vector<std::uint64_t>& total) const;
 
   const Description* description_;
@@ -89,9 +112,12 @@ class Probe {
   std::optional<RemoteMap> remotes_;
   std::map<const ProbeMetric*, std::string> unknown_;  ///< what this kernel does not tell, and why
   std::set<const bpf_program*> optional_;  ///< those whose tracepoint may be missing
+  std::map<std::string, std::string> missing_;  ///< those whose tracepoint is, by name, and why
   std::vector<int> programs_;              ///< those that attach to a hook
   std::vector<Source> sources_;
   std::vector<std::uint64_t> total_;
+  RingPtr ring_;
+  std::unique_ptr<std::string> taken_;  ///< where ring_ puts the records
   int runs_ = -1;
   std::vector<runs> runs_values_;
 };

@@ -10,12 +10,26 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 
 #include "bpf/readings.h"
+#include "bpf/reasons.h"
 
 namespace boxo::kernel {
 
 namespace {
+
+/// What a reading of an open socket and of an ended connection tell alike.
+template <class Reading>
+void take_traffic(const Reading& reading, Socket& socket) {
+  socket.cookie = reading.cookie;
+  socket.sent = reading.bytes_sent - std::min(reading.bytes_sent, reading.bytes_again);
+  socket.received = reading.bytes_received;
+  socket.segments_out = reading.segments_out;
+  socket.segments_in = reading.segments_in;
+  socket.data_segments_out = reading.data_segments_out;
+  socket.retransmits = payload_retransmits(reading.retransmits, reading.bytes_again);
+}
 
 /// Calls each(record) for every record in the text that an iterator wrote.
 template <class Record, class Each>
@@ -39,14 +53,25 @@ Socket socket_of(const socket_reading& reading) {
   socket.receive_queue = reading.receive_queue;
   socket.send_queue = reading.send_queue;
   socket.drops = reading.drops;
-  socket.sent = reading.bytes_sent - std::min(reading.bytes_sent, reading.bytes_again);
+  take_traffic(reading, socket);
   socket.received = payload_received(socket.state, reading.bytes_received);
-  socket.segments_out = reading.segments_out;
-  socket.segments_in = reading.segments_in;
-  socket.retransmits = reading.retransmits;
   socket.rtt_us = reading.rtt_us;
   return socket;
 }
+
+/// Little is missing on the page: most is only dearer.
+constexpr const char* kOtherwise = "threads and sockets are read from /proc and sock_diag instead";
+
+/// Whether the names of the other collectors are those of the probes, in the same order.
+constexpr bool reasons_agree() {
+  std::string_view rest = OFFCPU_REASON_NAMES;
+  for (const std::string_view name : kWaitReasons) {
+    if (rest.substr(0, name.size()) != name) return false;
+    rest.remove_prefix(std::min(rest.size(), name.size() + 1));
+  }
+  return rest.empty() && kWaitReasons.size() == OFFCPU_REASONS;
+}
+static_assert(reasons_agree());
 
 }  // namespace
 
@@ -64,24 +89,21 @@ Result<> Reader::check() {
   std::vector<ThreadReading> own;
   if (auto read = threads(::getpid(), own); !read) {
     if (read.error().code != E2BIG && read.error().code != EINVAL) return read;
-    return Error{"iterators over one process need Linux 6.1", {}, read.error().code};
+    return Error{"iterators over one process need Linux 6.1", kOtherwise, read.error().code};
   }
   const bool found =
       std::any_of(own.begin(), own.end(), [](const auto& one) { return one.tid == ::getpid(); });
-  if (!found) return Error{"the agent's own threads are not found by its pid"};
-  const auto self = Dir::open("/proc");
-  const auto link = self ? self->link("self") : Result<std::string>(self.error());
-  if (!link || *link != std::to_string(::getpid()))
-    return Error{"/proc is of another pid namespace than the agent"};
+  if (!found) return Error{"the agent's own threads are not found by its pid", kOtherwise};
   return {};
 }
 
 Result<> Reader::threads(pid_t pid, std::vector<ThreadReading>& out) {
   out.clear();
-  if (auto read = probe_->iterate("read_threads", records_, pid); !read) return read;
+  if (auto read = probe_->iterate("read_threads", records_, {.process = pid}); !read) return read;
   for_each_record<thread_reading>(records_, [&out](const thread_reading& one) {
     out.push_back({static_cast<pid_t>(one.tid), state_letter(one.state), one.started_at, one.run_ns,
-                   one.wait_ns, one.turns, one.voluntary, one.involuntary});
+                   one.wait_ns, one.turns, one.voluntary, one.involuntary, one.task,
+                   std::min<std::size_t>(one.waits_for, kWaitReasons.size()), one.blocked_ns});
   });
   const auto by_tid = [](const ThreadReading& a, const ThreadReading& b) { return a.tid < b.tid; };
   if (!std::is_sorted(out.begin(), out.end(), by_tid)) std::sort(out.begin(), out.end(), by_tid);
@@ -89,9 +111,26 @@ Result<> Reader::threads(pid_t pid, std::vector<ThreadReading>& out) {
 }
 
 Result<> Reader::sockets(pid_t pid, std::vector<Socket>& out) {
-  if (auto read = probe_->iterate("read_sockets", records_, pid); !read) return read;
+  // All threads have the descriptors of the first, and passing over 2,000 of them takes 0.4 ms. Only where the first
+  // has ended before the others there is nothing to be had from it.
+  if (auto read = probe_->iterate("read_sockets", records_, {.thread = pid}); !read) return read;
+  if (records_.empty())
+    if (auto read = probe_->iterate("read_sockets", records_, {.process = pid}); !read) return read;
   for_each_record<socket_reading>(records_,
                                   [&out](const socket_reading& one) { out.push_back(socket_of(one)); });
+  return {};
+}
+
+Result<> read_ended(Probe& tcp, std::vector<Socket>& out) {
+  std::string records;
+  if (auto taken = tcp.take_records(records); !taken) return taken;
+  for_each_record<connection_end>(records, [&out](const connection_end& one) {
+    Socket socket;
+    socket.source = SocketSource::kKernel;
+    socket.state = kClosed;
+    take_traffic(one, socket);
+    out.push_back(socket);
+  });
   return {};
 }
 

@@ -14,7 +14,7 @@ class Reader final : public KernelReader {
   /// `probe` is the loaded bpf/readers.bpf.c and outlives the reader.
   explicit Reader(const Probe& probe) : probe_(&probe) {}
 
-  /// Whether this kernel has iterators over one process (6.1), and counts processes as /proc does.
+  /// Whether this kernel has iterators over one process (6.1).
   Result<> check();
 
   Result<> threads(pid_t pid, std::vector<ThreadReading>& out) override;
@@ -24,6 +24,10 @@ class Reader final : public KernelReader {
   const Probe* probe_;
   std::string records_;
 };
+
+/// Adds to `out` the target's TCP connections that have ended since the last call, with all that they had; `tcp` is the
+/// loaded bpf/tcp.bpf.c.
+Result<> read_ended(Probe& tcp, std::vector<Socket>& out);
 
 /// The letter of /proc for task_struct.__state and exit_state together.
 char state_letter(std::uint32_t state);

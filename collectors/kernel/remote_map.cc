@@ -50,13 +50,13 @@ Result<> RemoteMap::read() {
     __u32 count = kBatch;
     const int error =
         ::bpf_map_lookup_batch(remotes_fd_, first ? nullptr : &place, &place, keys_.data(), values_.data(), &count, nullptr);
-    if (error != 0 && errno != ENOENT) return errno_error("remotes");
+    if (error != 0 && errno != ENOENT) return errno_error("map remotes");
     more = error == 0;
     for (std::size_t i = 0; i < count; ++i) remotes_.see(address_of(keys_[i]), values_of(values_[i]), now);
   }
   RemoteValues unlisted{};
   for (std::uint32_t i = 0; i < unlisted.size(); ++i) {
-    if (::bpf_map_lookup_elem(unlisted_fd_, &i, per_cpu_.data()) != 0) return errno_error("unlisted");
+    if (::bpf_map_lookup_elem(unlisted_fd_, &i, per_cpu_.data()) != 0) return errno_error("map unlisted");
     unlisted[i] = std::accumulate(per_cpu_.begin(), per_cpu_.end(), std::uint64_t{0});
   }
   remotes_.unlisted(unlisted);

@@ -39,6 +39,11 @@ void Remotes::see(const RemoteAddress& address, const RemoteValues& values, doub
     remote.heard = now;
     if (owners_ < own_limit_) give_series(remote);
   }
+  remote.shown = remote.last;
+  count(remote, values, now);
+}
+
+void Remotes::count(Remote& remote, const RemoteValues& values, double now) {
   if (values == remote.last) return;
   remote.heard = now;
   for (std::size_t i = 0; i < values.size() / 2; ++i)
@@ -84,8 +89,9 @@ std::vector<RemoteAddress> Remotes::settle(double now) {
 }
 
 void Remotes::gone(const RemoteAddress& address, const RemoteValues& last, double now) {
-  see(address, last, now);
   const auto it = remotes_.find(address);
+  if (it == remotes_.end()) return;
+  count(it->second, last, now);
   if (it->second.own) take_series(it->second);
   remotes_.erase(it);
 }
@@ -110,7 +116,7 @@ void Remotes::give_series(Remote& remote) {
 void Remotes::take_series(Remote& remote) {
   remote.own = false;
   --owners_;
-  add_growth(other_, remote.last, remote.base);
+  add_growth(other_, remote.last, remote.shown);
 }
 
 }  // namespace boxo::kernel

@@ -21,7 +21,8 @@ using RemoteValues = std::array<std::uint64_t, REMOTE_VALUES>;
 std::string text_of(const RemoteAddress& address);
 
 /// What was counted by remote address: the busiest by bytes have series of their own, all others are summed up. Promises:
-/// no sum ever goes back, and nothing that was counted is lost or counted twice when a remote gains or loses its series.
+/// no value ever goes back, and what was counted grows in one series and no other, also when a remote gains or loses its own:
+/// it begins at zero, and what it has shown does not move to the others.
 /// Once a tick: see() for every entry of the kernel's map, unlisted(), settle(), then what is to be shown.
 class Remotes {
  public:
@@ -45,7 +46,7 @@ class Remotes {
   };
   /// Those that have series.
   std::vector<Series> own() const;
-  /// All that is not in own().
+  /// All that no series of a remote's own has shown.
   const RemoteValues& other() const { return other_; }
 
  private:
@@ -58,11 +59,13 @@ class Remotes {
   };
   struct Remote {
     RemoteValues last{};
-    RemoteValues base{};  ///< what is in other_ of it
+    RemoteValues base{};   ///< where its series began; what it had before is in other_
+    RemoteValues shown{};  ///< as it was seen the last time but one, which is what its series has shown
     double score = 0;     ///< its bytes, halved every five minutes
     double heard = 0;
     bool own = false;
   };
+  void count(Remote& remote, const RemoteValues& values, double now);
   void give_series(Remote& remote);
   void take_series(Remote& remote);
 

@@ -4,24 +4,16 @@
 a tick was left out. Arguments are the agent's."""
 import json
 import os
-import pathlib
 import re
 import resource
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("BOXO_BUILD", ROOT / "build"))
+from running import agent, value
+
 SECONDS, RATE, CONNECTIONS = 10, 1000, 4
-
-
-def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Client:
@@ -46,44 +38,28 @@ class Client:
         return bytes(self.buffer[:self.scrape()]).decode()
 
 
-def value(page, name):
-    return float(re.search(rf"^{name} (\S+)", page, re.M)[1])
+with agent("--pid", os.getpid(), *sys.argv[1:]) as a:
+    time.sleep(2)
+    first = Client(*a.address)
+    missed, used = value(first.page(), "boxo_agent_missed_collections_total"), a.cpu_seconds()
+    times, begin = [], time.monotonic()
 
+    def scrapes(number):
+        client = Client(*a.address)
+        for n in range(number, SECONDS * RATE, CONNECTIONS):
+            time.sleep(max(0, begin + n / RATE - time.monotonic()))
+            start = time.monotonic()
+            client.scrape()
+            times.append(time.monotonic() - start)
 
-with tempfile.TemporaryDirectory(prefix="ba") as folder:
-    log = open(f"{folder}/log", "w+")
-    agent = subprocess.Popen([BUILD / "agent" / "boxo-agent", "--pid", str(os.getpid()), "--listen", "127.0.0.1:0", "--interval", "1s",
-                              "--events", f"{folder}/e", *sys.argv[1:]], stdout=log, stderr=log)
-    try:
-        url = None
-        while not url:
-            time.sleep(.1)
-            log.seek(0)
-            url = re.search(r"http://([^\s/]+):(\d+)", log.read())
-        time.sleep(2)
-        first = Client(url[1], int(url[2]))
-        missed, used = value(first.page(), "boxo_agent_missed_collections_total"), cpu_seconds(agent.pid)
-        times, begin = [], time.monotonic()
-
-        def scrapes(number):
-            client = Client(url[1], int(url[2]))
-            for n in range(number, SECONDS * RATE, CONNECTIONS):
-                time.sleep(max(0, begin + n / RATE - time.monotonic()))
-                start = time.monotonic()
-                client.scrape()
-                times.append(time.monotonic() - start)
-
-        threads = [threading.Thread(target=scrapes, args=(n,)) for n in range(CONNECTIONS)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
-        seconds = time.monotonic() - begin
-        page, used = first.page(), cpu_seconds(agent.pid) - used
-        missed = value(page, "boxo_agent_missed_collections_total") - missed
-    finally:
-        agent.terminate()
-        agent.wait()
+    threads = [threading.Thread(target=scrapes, args=(n,)) for n in range(CONNECTIONS)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    seconds = time.monotonic() - begin
+    page, used = first.page(), a.cpu_seconds() - used
+    missed = value(page, "boxo_agent_missed_collections_total") - missed
 times.sort()
 rate = len(times) / seconds
 print(json.dumps({

@@ -7,15 +7,12 @@ shorter run."""
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("BOXO_BUILD", ROOT / "build"))
+from running import agent, value
+
 TICKS, INTERVAL, LIMIT_KIB = int(os.environ.get("TICKS", 10_000)), 0.1, 16 * 1024
 TARGET = """
 import os, socket, threading, time
@@ -36,43 +33,23 @@ while True:
 """
 
 
-def memory(pid):
-    text = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return {key: int(re.search(rf"{key}:\s+(\d+)", text)[1]) for key in ("VmHWM", "VmRSS", "RssAnon")}
-
-
-def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-with tempfile.TemporaryDirectory(prefix="ba") as folder:
-    target = subprocess.Popen([sys.executable, "-c", TARGET], stdin=subprocess.DEVNULL)
-    log = open(f"{folder}/log", "w+")
-    agent = subprocess.Popen([BUILD / "agent" / "boxo-agent", "--pid", str(target.pid), "--listen", "127.0.0.1:0",
-                              "--interval", f"{INTERVAL * 1000:.0f}ms", "--events", f"{folder}/e", *sys.argv[1:]], stdout=log, stderr=log)
-    rows = []  # tick, resident, anonymous, descriptors
-    try:
-        url = None
-        while not url:
-            time.sleep(.1)
-            log.seek(0)
-            url = re.search(r"http://[^\s/]+:\d+", log.read())
+target = subprocess.Popen([sys.executable, "-c", TARGET], stdin=subprocess.DEVNULL)
+rows = []  # tick, resident, anonymous, descriptors
+try:
+    with agent("--pid", target.pid, *sys.argv[1:], interval=f"{INTERVAL * 1000:.0f}ms") as a:
         begin = time.monotonic()
         while (now := time.monotonic() - begin) < TICKS * INTERVAL:
-            page = urllib.request.urlopen(url[0] + "/metrics").read().decode()
-            m = memory(agent.pid)
-            rows.append((now / INTERVAL, m["VmRSS"], m["RssAnon"], len(os.listdir(f"/proc/{agent.pid}/fd"))))
+            page = a.page()
+            m = a.memory("VmRSS", "RssAnon")
+            rows.append((now / INTERVAL, m["VmRSS"], m["RssAnon"], len(os.listdir(f"/proc/{a.pid}/fd"))))
             if len(rows) % 60 == 0:
                 print(f"{rows[-1][0]:.0f} ticks: {m['VmRSS']} KiB", file=sys.stderr, flush=True)
             time.sleep(1)
-        used, peak = cpu_seconds(agent.pid), memory(agent.pid)["VmHWM"]
-    finally:
-        agent.terminate()
-        agent.wait()
-        target.kill()
-        target.wait()
-        pathlib.Path(f"/var/tmp/boxo-flat-{target.pid}").unlink(missing_ok=True)
+        used, peak = a.cpu_seconds(), a.memory("VmHWM")["VmHWM"]
+finally:
+    target.kill()
+    target.wait()
+    pathlib.Path(f"/var/tmp/boxo-flat-{target.pid}").unlink(missing_ok=True)
 
 
 def most(low, high, column):
@@ -81,7 +58,7 @@ def most(low, high, column):
 
 early, late = most(0.1, 0.2, 2), most(0.9, 1, 2)
 resident = most(0.01, 1, 1)
-missed = float(re.search(r"^boxo_agent_missed_collections_total (\S+)", page, re.M)[1])
+missed = value(page, "boxo_agent_missed_collections_total")
 print(json.dumps({
     "ticks": TICKS, "missed_ticks": missed, "peak_kib_while_loading": peak, "most_resident_kib": resident,
     "anonymous_kib_second_tenth": early, "anonymous_kib_last_tenth": late,

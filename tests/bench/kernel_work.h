@@ -1,15 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #pragma once
 
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tests/bench/kernel_place.h"
+
 namespace boxo::kernel {
 
-/// Work for the probes of files, memory and tasks: each does a round of it and returns the CPU nanoseconds of one operation.
-double small_reads();   ///< a byte of a file, from the page cache
-double small_writes();  ///< 512 bytes, into the page cache
-double misses();        ///< a byte of a page that is not in the cache, of a file without content: no disk is needed
-double fsyncs();        ///< a byte and an fsync
-double faults();        ///< the first write to a page of anonymous memory
-double threads();       ///< a thread that is made and ends
-double signals();       ///< a signal to the process itself
+/// What a round of work took.
+struct Cost {
+  double nanoseconds = 0;  ///< of CPU time, of the process and its children
+  double events = 0;
+};
+
+/// One row of the table: a kind of event, and the probes that have a program at it.
+struct Work {
+  std::string event;
+  std::vector<std::string> probes;
+  std::function<Cost()> round;
+};
+
+/// All of them. Each is done in a process of its own.
+std::vector<Work> all_work(const Place& place);
 
 }  // namespace boxo::kernel

@@ -42,6 +42,11 @@ def decode(manifest_program, *files):
     return [json.loads(line) for line in r.stdout.splitlines()]
 
 
+def offered(manifest):
+    """The capabilities that the manifest has as a comment to take the sign away from."""
+    return re.findall(r"^ +# - ([A-Z_]+)$", pathlib.Path(manifest).read_text(), re.M)
+
+
 def quantity(text):
     number, unit = re.fullmatch(r"(\d+)([A-Za-z]*)", str(text)).groups()
     return int(number) * {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}[unit]
@@ -78,9 +83,9 @@ class Container:
         self.no_new_privileges = security.get("allowPrivilegeEscalation") is False
         self.read_only_root = security.get("readOnlyRootFilesystem", False)
 
-    def credentials(self, without=()):
+    def credentials(self, without=(), more=()):
         # A runtime gives root what is in the bounding set; Kubernetes has no ambient capabilities.
-        bounding = ["-all", *(f"+{c.lower()}" for c in self.capabilities if c not in without)]
+        bounding = ["-all", *(f"+{c.lower()}" for c in [*self.capabilities, *more] if c not in without)]
         return " ".join([
             f"--reuid={self.uid}", f"--regid={self.gid}", f"--groups={self.pod.spec['securityContext']['fsGroup']}",
             "--bounding-set=" + ",".join(bounding), "--inh-caps=-all", "--ambient-caps=-all",

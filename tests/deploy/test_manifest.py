@@ -68,6 +68,16 @@ def test_every_capability_is_explained(pod_spec):
         assert lines[at - 1].strip().startswith("#"), f"{capability} without a reason above it"
 
 
+def test_what_is_offered_is_one_sign_away(manifest_program, pod_spec, tmp_path):
+    text = (KUBERNETES / "sidecar.yaml").read_text()
+    offered = pods.offered(KUBERNETES / "sidecar.yaml")
+    assert offered == ["NET_ADMIN"] and not set(offered) & set(agent_of(pod_spec)["securityContext"]["capabilities"]["add"])
+    (tmp_path / "sidecar.yaml").write_text(re.sub(r"^( +)# - (NET_ADMIN)$", r"\1- \2", text, flags=re.M))
+    stateful = next(o for o in pods.decode(manifest_program, tmp_path / "sidecar.yaml") if o["kind"] == "StatefulSet")
+    given = agent_of(stateful["spec"]["template"]["spec"])["securityContext"]["capabilities"]["add"]
+    assert set(offered) < set(given)
+
+
 def test_names_inside_the_manifest_fit_together(sidecar, pod_spec):
     stateful = sidecar["StatefulSet"]["spec"]
     labels = stateful["template"]["metadata"]["labels"]

@@ -12,6 +12,7 @@ import pytest
 import pod as pods
 from pod import live
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 CLOCK_TICK = os.sysconf("SC_CLK_TCK")
 KUBO_MEMORY = "256Mi"  # given to kubo here, to see that the agent tells kubo's limit and not its own
 # As kubo's image: other calls of the program come before the daemon.
@@ -164,7 +165,7 @@ def test_ebpf_probes_work(running):
                              before)
     reasons = {s.labels["probe"]: s.labels["reason"] for s in page.all("boxo_agent_probe_info")}
     up = {s.labels["probe"]: s.value for s in page.all("boxo_agent_probe_up")}
-    assert up and all(value == 1 for probe, value in up.items() if "only with" not in reasons[probe]), reasons
+    assert up and all(value == 1 for probe, value in up.items() if not reasons[probe].startswith("only with --probe") and probe != "udp"), reasons
     assert page.sum("boxo_resource_runqueue_latency_seconds_count") > 0
     assert page.sum("boxo_resource_offcpu_seconds_count") > 0
 
@@ -246,6 +247,23 @@ def test_without_a_capability_its_metrics_are_missing_and_the_rest_goes_on(runni
     absent = {s.labels["metric"] for s in page.all("boxo_agent_metric_absent_info")}
     for name in missing:
         assert name in absent or name.rpartition("_")[0] in absent, f"{name} is missing without a reason"
+
+
+def test_what_the_manifest_offers_beside_them_brings_the_probe_udp(running, pod, agent_program):
+    sidecar, node = running
+    offered = pods.offered(ROOT / "deploy/kubernetes/sidecar.yaml")
+    assert offered == ["NET_ADMIN"]
+    container = pod.containers["boxo-agent"]
+    without = sidecar.page()
+    reasons = {s.labels["metric"]: s.labels["reason"] for s in without.all("boxo_agent_metric_absent_info")}
+    for name in ("boxo_network_remote_bytes_total", "boxo_network_udp_bytes_total", "boxo_network_quic_bytes_total"):
+        assert not without.all(name) and "CAP_NET_ADMIN" in reasons[name] and "--no-probe" in reasons[name]
+    other = Sidecar(container, agent_program, 7, container.credentials(more=offered)).ready()
+    page = other.page_when("the probe udp counts", lambda p: p.sum("boxo_network_udp_bytes_total") is not None)
+    assert page.value("boxo_agent_probe_up", probe="udp") == 1
+    assert page.sum("boxo_network_quic_bytes_total") == 0, "the stand-in does not speak QUIC"
+    os.kill(other.pid(), signal.SIGKILL)
+    other.popen.wait()
 
 
 def test_without_any_capability_the_rest_goes_on(running, pod, agent_program):

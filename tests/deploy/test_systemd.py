@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+import pod as pods
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SYSTEMD = ROOT / "deploy/systemd"
 UNIT = SYSTEMD / "boxo-agent.service"
@@ -74,6 +76,16 @@ def test_capabilities_are_those_of_the_pod(pod_spec):
     agent = next(c for c in pod_spec["initContainers"] if c["name"] == "boxo-agent")
     named = {f"CAP_{c}" for c in agent["securityContext"]["capabilities"]["add"]}
     assert set(settings()["AmbientCapabilities"].split()) == set(settings()["CapabilityBoundingSet"].split()) == named
+
+
+def test_what_is_offered_beside_them_is_that_of_the_pod(root):
+    unit = root / "etc/systemd/system/boxo-agent.service"
+    commented = re.findall(r"^#(AmbientCapabilities|CapabilityBoundingSet)=(.*)$", unit.read_text(), re.M)
+    names = [f"CAP_{c}" for c in pods.offered(ROOT / "deploy/kubernetes/sidecar.yaml")]
+    assert names and commented == [("AmbientCapabilities", " ".join(names)), ("CapabilityBoundingSet", " ".join(names))]
+    unit.write_text(re.sub(r"^#(AmbientCapabilities|CapabilityBoundingSet)=", r"\1=", unit.read_text(), flags=re.M))
+    assert verify(root, "boxo-agent.service") == (0, [])
+    assert set(names) < set(settings(unit)["AmbientCapabilities"].split()) == set(settings(unit)["CapabilityBoundingSet"].split())
 
 
 def test_the_socket_knows_who_sent_what_is_queued():

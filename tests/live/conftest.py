@@ -6,12 +6,14 @@
         a = agent("--pid", t.pid)
         assert a.value("boxo_resource_threads", state="sleeping") == 6
 """
+import contextlib
 import functools
 import os
 import pathlib
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -20,6 +22,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+from nodes import with_parent  # noqa: E402
 BUILD = pathlib.Path(os.environ.get("BOXO_BUILD", ROOT / "build"))
 AGENT = BUILD / "agent" / "boxo-agent"
 TARGETS = BUILD / "tests" / "targets"
@@ -29,6 +33,7 @@ KERNEL = tuple(int(x) for x in re.findall(r"\d+", os.uname().release)[:2])
 # readers: iterators over one process; udp: a tracing program remembers something with a socket.
 SINCE = {"readers": (6, 1), "udp": (5, 11)}
 TOO_OLD = {probe for probe, since in SINCE.items() if KERNEL < since}
+PROBES = {f.name.removesuffix(".bpf.c") for f in (ROOT / "bpf").glob("*.bpf.c")}
 # Every allowance of time is multiplied by this: tests/vm/run sets it, for machines emulated in software.
 SLOW = float(os.environ.get("BOXO_SLOW", "1"))
 
@@ -50,17 +55,27 @@ def wait_until(what, condition, timeout=30.0, step=0.02):
         time.sleep(step)
 
 
+def removed(path):
+    try:
+        path.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def remove_empty_group(path):
+    """Removes a cgroup once all that ran there have ended: the kernel lets go of a process after it is no longer listed."""
+    wait_until(f"{path} is empty", lambda: removed(path))
+
+
 def remove_group(path):
     """Removes a cgroup that a test made; what still runs in it moves to the one above."""
-    def removed():
+    def moved_and_removed():
         for pid in (path / "cgroup.procs").read_text().split():
-            (path.parent / "cgroup.procs").write_text(pid)
-        try:
-            path.rmdir()
-        except OSError:
-            return False
-        return True
-    wait_until(f"{path} can be removed", removed)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                (path.parent / "cgroup.procs").write_text(pid)
+        return removed(path)
+    wait_until(f"{path} can be removed", moved_and_removed)
 
 
 class Page:
@@ -149,8 +164,11 @@ def agent(tmp_path):
         args = [str(a) for a in args]
         command = args[args.index("--"):] if "--" in args else []
         options = args[:len(args) - len(command)]
+        # tests/vm names the probes that a test is about, since loading all of them takes seconds there.
+        only = {"members", *os.environ["BOXO_PROBES"].split()} if "BOXO_PROBES" in os.environ else PROBES
+        without = [x for name in sorted(PROBES - only) for x in ("--no-probe", name)]
         argv = [*map(str, prefix), str(AGENT), "--listen", "127.0.0.1:0", "--interval", interval,
-                "--events", str(events), *options, *command]
+                "--events", str(events), *without, *options, *command]
         log = tmp_path / f"agent{n}.log"
         with open(log, "w") as out:
             p = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT,
@@ -233,3 +251,19 @@ def short_tmp():
     """A directory with a short path: a Unix socket's path holds at most 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="ba") as d:
         yield pathlib.Path(d)
+
+
+@pytest.fixture
+def world():
+    """A pid namespace of its own, so that the only nodes in it are the test's: the command that enters it."""
+    if os.getuid() != 0:
+        pytest.skip("needs root for a pid namespace")
+    holder = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "1000"])
+    children = pathlib.Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
+    first = wait_until("the namespace's first process", lambda: children.read_text().strip(), 10)
+    wait_until("its own /proc", lambda: "/proc" in pathlib.Path(f"/proc/{first}/mountinfo").read_text()
+               and os.readlink(f"/proc/{first}/exe").endswith("sleep"), 10)
+    # nsenter stays as the parent; whatever it started ends with it.
+    yield ["nsenter", "--target", first, "--pid", "--mount", *with_parent()]
+    holder.kill()  # unshare holds SIGTERM back
+    holder.wait()

@@ -11,7 +11,7 @@ import time
 import urllib.request
 
 import pytest
-from conftest import AGENT, Page, wait_until
+from conftest import AGENT, SLOW, Page, wait_until
 
 # The one name that promtool dislikes and the contract fixes.
 KNOWN_COMPLAINTS = {'boxo_resource_goroutines_total non-counter metrics should not have "_total" suffix'}
@@ -39,6 +39,11 @@ def test_help_and_version(run_agent):
     (["--listen", "192.0.2.1:9559"], 3, "--listen 192.0.2.1:9559"),
     (["--config", "/no/such/file"], 2, "--config: /no/such/file"),
     (["--probe", "syscalls:0%"], 2, "--probe syscalls:0%"),
+    (["--probe", "sched:10%"], 2, "--probe sched:10%: it cannot be attached for a share of the time: leave the share out"),
+    (["--probe", "nosuch"], 2, "--probe nosuch: no such name: choose among members, sched"),
+    (["--probe", "tcp", "--no-probe", "tcp"], 2, "--probe tcp: left out by --no-probe tcp: give only one of them"),
+    (["--no-collector", "nosuch"], 2, "--no-collector nosuch: no such name: choose among"),
+    (["--no-probe", "members"], 2, "--no-probe members: the other probes need it: use --no-bpf"),
     (["--", "/no/such/program"], 2, "/no/such/program"),
 ])
 def test_what_is_wrong_is_one_line_and_a_status(run_agent, short_tmp, args, status, says):
@@ -170,11 +175,20 @@ def test_as_the_init_of_a_container_it_leaves_no_zombies(agent):
 
 
 def test_sigterm_ends_it_within_two_seconds_with_status_0(agent):
-    for number in (signal.SIGTERM, signal.SIGINT):
-        a = agent("--pid", os.getpid())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # The tests themselves may run where a hangup is ignored.
+        a = agent("--pid", os.getpid(), preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
         begin = time.monotonic()
         assert a.stop(number) == 0
         assert time.monotonic() - begin < 2
+        assert not os.path.exists(a.events)
+
+
+def test_a_hangup_that_is_ignored_does_not_end_it(agent):
+    a = agent("--pid", os.getpid(), prefix=["nohup"], stdin=subprocess.DEVNULL)
+    a.popen.send_signal(signal.SIGHUP)
+    a.next_page(2)
+    assert a.stop() == 0
 
 
 def test_killed_with_9_it_leaves_nothing_that_stops_the_next(agent, short_tmp):
@@ -215,6 +229,14 @@ def test_more_processes_than_descriptors_are_no_end_of_the_target(agent):
         page = a.next_page()
         assert page.value("boxo_agent_target_up") == 1
         assert page.value("boxo_agent_target_restarts_total") == 0
+        # What sums up the few that are watched would be no sum of the target's.
+        reasons = {s.labels["metric"]: s.labels["reason"] for s in page.all("boxo_agent_metric_absent_info")}
+        for name in ("boxo_resource_threads", "boxo_resource_cpu_seconds_total", "boxo_resource_memory_bytes",
+                     "boxo_resource_open_fds", "boxo_network_sockets", "boxo_resource_context_switches_total",
+                     "boxo_resource_processes_created_total", "boxo_resource_runqueue_latency_seconds"):
+            assert not page.all(name) and not page.all(name + "_count")
+            assert "descriptors" in reasons[name] or "no-bpf" in reasons[name] or "CAP_" in reasons[name]
+        assert page.value("boxo_resource_start_time_seconds") is not None
     subprocess.run(["pkill", "-P", str(int(a.log().split("watching pid ")[1].split()[0]))])
 
 
@@ -293,6 +315,18 @@ def test_a_client_that_sends_nothing_blocks_nobody(agent):
     begin = time.monotonic()
     assert a.get("/-/healthy")[0] == 200
     assert time.monotonic() - begin < 2
+    for s in idle:
+        s.close()
+
+
+def test_many_clients_that_send_nothing_make_room(agent):
+    """As many as there are places and as may wait for one; each is only let go after ten seconds otherwise."""
+    a = agent("--pid", os.getpid())
+    host, port = a.url[7:].split(":")
+    idle = [socket.create_connection((host, int(port))) for _ in range(190)]
+    begin = time.monotonic()
+    assert a.get("/-/healthy")[0] == 200
+    assert time.monotonic() - begin < 8 * SLOW
     for s in idle:
         s.close()
 

@@ -3,13 +3,16 @@
 import os
 import pathlib
 import re
+import resource
 import signal
+import socket
 import subprocess
+import sys
 import threading
 import time
 
 import pytest
-from conftest import AGENT, SLOW, TARGETS, TOO_OLD, wait_until
+from conftest import AGENT, CLOCK_TICK, SLOW, TARGETS, TOO_OLD, remove_empty_group, wait_until
 
 SLEEPS = "boxo_resource_offcpu_seconds_count"
 
@@ -18,10 +21,9 @@ needs_bpf = pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/sys/ker
 
 
 def probes(page):
-    """{probe: up} and {probe: reason} of those that are on by default and that this kernel is not too old for."""
+    """{probe: up} of those that are wanted and that this kernel is not too old for, and {probe: reason}."""
     reasons = {s.labels["probe"]: s.labels["reason"] for s in page.all("boxo_agent_probe_info")}
-    up = {s.labels["probe"]: s.value for s in page.all("boxo_agent_probe_up")
-          if "only with" not in reasons.get(s.labels["probe"], "") and s.labels["probe"] not in TOO_OLD}
+    up = {s.labels["probe"]: s.value for s in page.all("boxo_agent_probe_up") if s.labels["probe"] not in TOO_OLD}
     assert up
     return up, reasons
 
@@ -114,8 +116,11 @@ def test_more_processes_than_the_kernels_map_holds(agent, target):
     t.tell("start 4200")
     page = wait_until("it is told", lambda: (p := a.page()).value("boxo_agent_map_full_total", probe="members") and p, 60)
     assert page.value("boxo_agent_map_full_total", probe="members") >= 4201 - 4096
+    # One needs every process to be known, and ends with the reason.
+    page = wait_until("endings says so", lambda: (p := a.page()).value("boxo_agent_probe_up", probe="endings") == 0 and p)
     up, reasons = probes(page)
-    assert set(up.values()) == {1}, reasons
+    assert {name for name in up if up[name] != 1} == {"endings"}, reasons
+    assert "full" in reasons["endings"], reasons
     assert page.value("boxo_agent_target_up") == 1
 
 
@@ -150,9 +155,22 @@ def test_without_btf(agent, target):
 
 
 @needs_bpf
+def test_in_a_user_namespace(agent, target):
+    t = target("threads", "5")
+    if subprocess.run(["unshare", "-Ur", "true"], capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    a = agent("--pid", t.pid, prefix=["unshare", "-Ur"])
+    page = a.page()
+    up, reasons = probes(page)
+    assert set(up.values()) == {0}
+    assert all("the agent is in a user namespace" in reasons[name] for name in up), reasons
+    assert page.sum("boxo_resource_threads") == 6
+
+
+@needs_bpf
 def test_with_a_read_only_sys(agent, target):
     t = target("kernel_work", "/var/tmp/boxo-bad-b")
-    a = agent("--pid", t.pid, prefix=mounts("mount --bind /sys /sys; mount -o remount,bind,ro /sys; ! touch /sys/x 2>/dev/null"))
+    a = agent("--pid", t.pid, prefix=mounts("mount --rbind /sys /sys; mount -o remount,bind,ro /sys; ! touch /sys/x 2>/dev/null"))
     up, reasons = probes(a.page())
     assert set(up.values()) == {1}, reasons
     t.tell("threads 7")
@@ -246,8 +264,7 @@ def test_in_32_mib(agent, target):
         assert re.search(r"oom_kill 0", events), events
         a.stop()
     finally:
-        wait_until("the cgroup is empty", lambda: not (group / "cgroup.procs").read_text())
-        group.rmdir()
+        remove_empty_group(group)
 
 
 def test_few_descriptors(agent, target):
@@ -263,6 +280,61 @@ def test_few_descriptors(agent, target):
     truth = sum(int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", (task / "status").read_text(), re.M)[1])
                 for task in pathlib.Path(f"/proc/{t.pid}/task").iterdir())
     assert after.value("boxo_resource_context_switches_total", type="voluntary") <= truth
+
+
+def test_hardly_a_descriptor(target):
+    """What is missing for want of them says so, and nothing else."""
+    t = target("threads", "1")
+    told = 0
+    for limit in range(14, 41, 2):
+        r = subprocess.run(["prlimit", f"--nofile={limit}:{limit}", *agent_once(t.pid), "--no-bpf", "--no-collector", "events"],
+                           capture_output=True, text=True, timeout=60 * SLOW)
+        reasons = [line for line in r.stdout.splitlines() if line.startswith("boxo_agent_metric_absent_info")]
+        told += sum("Too many open files" in line for line in reasons)
+        for line in reasons:
+            assert "AF_NETLINK" not in line, (limit, line)
+            assert "no cgroup hierarchy has the controller memory" not in line, (limit, line)
+    assert told
+
+
+def test_no_descriptor_for_a_connection(agent):
+    """The page is there for one client at a time; those that wait cost nothing."""
+    a = agent("--no-bpf", "--no-collector", "sockets", "--pid", os.getpid(), interval="1h")
+    last = max(int(fd) for fd in os.listdir(f"/proc/{a.pid}/fd"))
+    free = set(range(last)) - {int(fd) for fd in os.listdir(f"/proc/{a.pid}/fd")}
+    limit, most = resource.prlimit(a.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(a.pid, resource.RLIMIT_NOFILE, (min(free, default=last + 1), most))
+    host, port = a.url.removeprefix("http://").split(":")
+    waiting = [socket.create_connection((host, int(port))) for _ in range(3)]
+
+    def cpu():
+        return sum(map(int, pathlib.Path(f"/proc/{a.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])) / CLOCK_TICK
+
+    before = cpu()
+    time.sleep(2)
+    assert cpu() - before < 0.2
+    for client in waiting:
+        client.close()
+    for _ in range(3):
+        assert a.get("/metrics")[0] == 200
+    assert a.log().count("cannot be accepted: Too many open files") == 1, a.log()
+    resource.prlimit(a.pid, resource.RLIMIT_NOFILE, (limit, most))
+    both = [socket.create_connection((host, int(port))) for _ in range(2)]
+    assert a.get("/metrics")[0] == 200
+    for client in both:
+        client.close()
+
+
+def test_a_name_that_is_no_utf8(agent):
+    code = "import ctypes, time; ctypes.CDLL(None).prctl(15, b'a<\\xff&', 0, 0, 0); print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as node:
+        try:
+            node.stdout.readline()
+            a = agent("--no-bpf", "--pid", node.pid)
+            assert "a&lt;\\xff&amp;" in a.get("/")[1]
+            assert b"a<?&" in pathlib.Path(a.log_path).read_bytes()
+        finally:
+            node.kill()
 
 
 def test_a_scrape_while_it_ends(agent):

@@ -66,12 +66,15 @@ def risen(before, after, name, **labels):
 @pytest.fixture
 def traced():
     """traced(event, condition) follows an event of the kernel's tracer from now on: the other truth. What it returns gives,
-    when called, what the tracer says of each that fits the condition."""
+    when called, what the tracer says of each that fits the condition. Without the event the test is skipped, or, if it is
+    not needed, nothing is returned."""
     tracing = pathlib.Path("/sys/kernel/tracing")
     made = []
 
-    def start(event, condition):
+    def start(event, condition, needed=True):
         if not (tracing / "events" / event).is_dir():
+            if not needed:
+                return None
             pytest.skip(f"this kernel has no event {event}, or there is no tracefs")
         instance = tracing / f"instances/boxo-{os.getpid()}-{len(made)}"
         instance.mkdir()
@@ -148,7 +151,7 @@ def test_writeback_is_absent_where_others_share_the_cgroup(agent, target, memory
     page = agent("--pid", t.pid).page()
     assert page.value(WRITEBACK) is None
     reasons = {s.labels["metric"]: s.labels["reason"] for s in page.all("boxo_agent_metric_absent_info")}
-    assert reasons[WRITEBACK] == "other processes are in the target's cgroup"
+    assert reasons[WRITEBACK].startswith("other processes are in the target's cgroup: start the node in a cgroup ")
 
 
 # --- read and write amplification -----------------------------------------------------------------------------------
@@ -170,7 +173,7 @@ def test_write_amplification_of_small_appends(agent, target, memory_group, trace
     t.tell("append 8")
     a = agent("--pid", t.pid, "--probe", "filecalls")
     before, device = a.next_page(), device_written(tmp_path)
-    requests = traced("block/block_io_start", f'common_pid == {t.pid} && rwbs ~ "*W*"')
+    requests = traced("block/block_io_start", f'common_pid == {t.pid} && rwbs ~ "*W*"', needed=False)
     waited = int(t.tell("append 500")) / 1e9
     device = device_written(tmp_path) - device
     after = a.next_page()
@@ -180,10 +183,11 @@ def test_write_amplification_of_small_appends(agent, target, memory_group, trace
     assert risen(before, after, "boxo_resource_file_bytes_total", operation="read") == 0
     written = risen(before, after, SIZE + "_sum", operation="write")
     # A page of the file each time and, where there is no journal that does it, the block with its inode.
-    # As in "254,0 WS 4096 () 1234 + 8 none,0,0 [disk]".
-    submitted = sum(int(request.split()[2]) for request in requests())
-    # Where the kernel does not run the probe at a request's end, that is noticed when the request is used again.
-    assert submitted - 16 * 4096 <= written <= submitted
+    if requests:
+        # As in "254,0 WS 4096 () 1234 + 8 none,0,0 [disk]".
+        submitted = sum(int(request.split()[2]) for request in requests())
+        # Where the kernel does not run the probe at a request's end, that is noticed when the request is used again.
+        assert submitted - 16 * 4096 <= written <= submitted
     assert written % 4096 == 0 and 490 * 4096 <= written <= device
     assert risen(before, after, WRITEBACK) == 0
     if on_ext4(tmp_path):

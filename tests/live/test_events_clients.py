@@ -108,7 +108,9 @@ def test_example_of_the_manual(request, agent, short_tmp, tmp_path, heading, n):
     env = {**os.environ, "BOXO_EVENTS_SOCKET": str(e)}
     if heading == "Shell":
         need("nc" if "nc -" in text else "socat")
-        argv = ["sh", "-ec", text]
+        # What is sent may come late: the example waits for it all the same.
+        late = "".join(f"{word}() {{ sleep .2; command {word} \"$@\"; }}\n" for word in ("echo", "printf"))
+        argv = ["sh", "-ec", late + text]
     elif heading == "Python":
         program = tmp_path / "example.py"
         argv = [request.getfixturevalue("python_client")[0] if "datadog" in text else sys.executable, program]

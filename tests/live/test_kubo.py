@@ -179,22 +179,6 @@ def test_disk_usage_is_of_the_repository(agent, two_nodes):
 
 # ---- a daemon that is found, ends and comes back ----
 
-@pytest.fixture
-def world():
-    """A pid namespace of its own, so that the only nodes in it are the test's: the command that enters it."""
-    if os.getuid() != 0:
-        pytest.skip("needs root for a pid namespace")
-    holder = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "1000"])
-    children = pathlib.Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
-    first = wait_until("the namespace's first process", lambda: children.read_text().strip(), 10)
-    wait_until("its own /proc", lambda: "/proc" in pathlib.Path(f"/proc/{first}/mountinfo").read_text()
-               and os.readlink(f"/proc/{first}/exe").endswith("sleep"), 10)
-    # nsenter stays as the parent; whatever it started ends with it.
-    yield ["nsenter", "--target", first, "--pid", "--mount", *nodes.with_parent()]
-    holder.kill()  # unshare holds SIGTERM back
-    holder.wait()
-
-
 @contextlib.contextmanager
 def call_of_the_command_line(ipfs, repo, prefix):
     """`ipfs add` that waits for its input: an ipfs process that is no daemon."""

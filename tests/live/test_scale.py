@@ -110,8 +110,11 @@ def test_iterators_tell_what_proc_and_sock_diag_tell(agent, tmp_path, prefix):
         if why != ["attached"]:
             pytest.skip(f"no iterators here: {why}")
         page = by_kernel.next_page(2)
-        for name in ("boxo_network_active_connections",):
-            assert page.value("boxo_agent_metric_source_info", metric=name, source="kernel") == 1
+        for name in ("boxo_network_active_connections", "boxo_network_sockets", "boxo_network_socket_bytes_total",
+                     "boxo_resource_threads", "boxo_network_tcp_retransmits_total"):
+            assert page.value("boxo_agent_metric_source_info", metric=name, source="kernel") == 1, name
+        for page_of, source in ((page, "proc"), (by_files.page(), "proc")):
+            assert page_of.value("boxo_agent_metric_source_info", metric="boxo_network_udp_drops_total", source=source) == 1
         expected = told(by_files.next_page(), SAME)
         got = told(page, SAME)
         assert expected["boxo_network_udp_drops_total", ("reason", "socket")] > 0
@@ -129,6 +132,68 @@ def test_iterators_tell_what_proc_and_sock_diag_tell(agent, tmp_path, prefix):
         node.stdin.close()
         node.kill()
         node.wait()
+
+
+# --- what is dear has a budget ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("bpf", [("--no-bpf",), ()], ids=["proc", "bpf"])
+def test_many_sockets_are_read_for_a_fiftieth_of_the_time(agent, target, bpf):
+    if not bpf and os.geteuid():
+        pytest.skip("BPF needs root")
+    pairs = 5000
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2 * pairs + 100:
+        pytest.skip("too few descriptors")
+    t = target("sockets", pairs, prefix=("sh", "-c", 'ulimit -n $(ulimit -Hn); exec "$@"', "-"))
+    a = agent(*bpf, "--pid", t.pid, interval="100ms")
+    without = agent(*bpf, "--pid", t.pid, "--no-collector", "sockets", interval="100ms")
+
+    def age(page):
+        return page.value("boxo_agent_collector_age_seconds", collector="sockets")
+
+    def readings(page):
+        count = page.value("boxo_network_tcp_rtt_seconds_count") / (2 * pairs)
+        assert count == int(count), "a reading that is shown again is no observation"
+        return count
+
+    assert wait_until("an earlier reading is shown again", lambda: age(a.page()) > 0)
+    a.next_page(20)  # what is read and opened once is over
+    name = "boxo_agent_cpu_seconds_total"
+
+    def within_budget():
+        """The pages of five seconds, if they cost 2 % and what it takes to show them again."""
+        begin, first, other = time.monotonic(), a.page(), without.page()
+        pages = [first]
+        while time.monotonic() < begin + 5:
+            pages.append(a.next_page())
+            without.page()
+        spent = time.monotonic() - begin
+        assert 1 <= readings(pages[-1]) - readings(first) < 0.8 * spent / 0.1
+        rest = without.value(name) - other.value(name)
+        return (pages[-1].value(name) - first.value(name) - rest) / spent < 0.04 and pages
+
+    # Others on this machine may make every instruction dearer for a while.
+    pages = wait_until("five seconds within the budget", within_budget, 40)
+    for page in pages:
+        assert page.sum("boxo_network_sockets", protocol="tcp") == 2 * pairs + 1
+        assert page.value("boxo_network_packet_loss_rate") is not None
+        assert age(page) < 30
+    # Bytes and rates are those of the time between two readings.
+    name = "boxo_network_socket_bytes_total"
+
+    def seen():
+        t.tell("move 100")
+        page = a.next_page()
+        at = page.value("boxo_agent_last_collection_timestamp_seconds") - age(page)
+        return readings(page), at, page.sum(name, protocol="tcp"), page.value("boxo_network_bandwidth_bytes_per_second")
+
+    def one_after_the_other():
+        nonlocal last
+        before, last = last, seen()
+        return last[0] == before[0] + 1 and last[2] > before[2] and (before, last)
+
+    last = seen()
+    before, now = wait_until("two readings in a row, and bytes between them", one_after_the_other, 60)
+    assert now[3] == pytest.approx((now[2] - before[2]) / (now[1] - before[1]), rel=0.2)
 
 
 # --- children -------------------------------------------------------------------------------------------------------

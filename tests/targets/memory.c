@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Memory of known size and kind, in the working directory.
 //   anon N, shmem N, file N   touches N MiB more (anonymous, shared, of a file); map N: maps N MiB and does
-//   not touch them drop                      gives everything back
+//   not touch them
+//   drop                      gives everything back
+//   fork                      a child, READY once it has touched the same memory; it ends with this process
 //   faults                    nothing
-// Each answers with the minor and major page faults of the process.
+// Each but fork answers with the minor and major page faults of the process.
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "commands.h"
@@ -36,6 +40,22 @@ static int new_file(size_t size) {
   return fd;
 }
 
+static void touch(char* at, size_t size) {
+  for (size_t i = 0; i < size; i += kPage) at[i] = 1;
+}
+
+static void child(void) {
+  const pid_t parent = getpid();
+  const pid_t pid = fork();
+  if (pid < 0) die("fork");
+  if (pid > 0) return;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(0);
+  for (int i = 0; i < used_maps; ++i) touch(maps[i].at, maps[i].size);
+  answer("READY");
+  for (;;) pause();
+}
+
 int main(void) {
   answer("READY");
   for (;;) {
@@ -49,7 +69,11 @@ int main(void) {
       at = map(size, MAP_SHARED, fd);
       close(fd);
     }
-    for (size_t i = 0; at && i < size; i += kPage) at[i] = 1;
+    if (at) touch(at, size);
+    if (is(&command, "fork")) {
+      child();
+      continue;
+    }
     if (is(&command, "map")) map(size, MAP_PRIVATE | MAP_ANONYMOUS, -1);
     if (is(&command, "drop"))
       while (used_maps) {

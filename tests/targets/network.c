@@ -12,10 +12,12 @@
 //   listen ADDRESS PORT            listens for TCP with SO_REUSEPORT; the port
 //   multipath ADDRESS PORT         the same with a multipath socket (MPTCP), as Go does
 //   accept                         accepts what is waiting; how many connections it has
-//   connect ADDRESS PORT           begins to connect and does not wait; 0
+//   connect ADDRESS PORT           begins to connect and does not wait; 0 or the errno
+//   connect ADDRESS PORT multipath the same with a multipath socket
 //   connected                      waits until it is; 0 or the errno
 //   write SIZE                     SIZE bytes over every connection; the bytes sent
 //   read SIZE                      SIZE bytes from every connection
+//   close                          closes every connection; how many
 //   reset                          closes every connection with a reset; how many
 #include <arpa/inet.h>
 #include <linux/filter.h>
@@ -122,11 +124,13 @@ static long accept_all(void) {
   return connected;
 }
 
-static void dial(const char* address, const char* port) {
+static long dial(const char* address, const char* port, int protocol) {
   struct addrinfo* to = resolve(address, port, SOCK_STREAM);
-  dialled = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
-  if (connect(dialled, to->ai_addr, to->ai_addrlen) && errno != EINPROGRESS) die("connect");
+  dialled = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK, protocol);
+  const int error = connect(dialled, to->ai_addr, to->ai_addrlen) && errno != EINPROGRESS ? errno : 0;
+  if (error) close(dialled);
   freeaddrinfo(to);
+  return error;
 }
 
 static long wait_for_dialled(void) {
@@ -142,8 +146,8 @@ static long over_all(const char* verb, long size) {
   const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
   long total = 0;
   for (long i = 0; i < connected; ++i) {
-    if (!strcmp(verb, "reset")) {
-      setsockopt(connections[i], SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    if (!strcmp(verb, "reset") || !strcmp(verb, "close")) {
+      if (!strcmp(verb, "reset")) setsockopt(connections[i], SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
       close(connections[i]);
       ++total;
       continue;
@@ -156,7 +160,7 @@ static long over_all(const char* verb, long size) {
       total += n;
     }
   }
-  if (!strcmp(verb, "reset")) connected = 0;
+  if (!strcmp(verb, "reset") || !strcmp(verb, "close")) connected = 0;
   return total;
 }
 
@@ -181,9 +185,10 @@ static long run(const char* verb, const char* address, const char* port, const c
     return port_of(listener);
   }
   if (!strcmp(verb, "accept")) return accept_all();
-  if (!strcmp(verb, "connect")) return dial(address, port), 0;
+  if (!strcmp(verb, "connect")) return dial(address, port, strcmp(size, "multipath") ? 0 : IPPROTO_MPTCP);
   if (!strcmp(verb, "connected")) return wait_for_dialled();
-  if (!strcmp(verb, "write") || !strcmp(verb, "read") || !strcmp(verb, "reset")) return over_all(verb, atol(address));
+  if (!strcmp(verb, "write") || !strcmp(verb, "read") || !strcmp(verb, "close") || !strcmp(verb, "reset"))
+    return over_all(verb, atol(address));
 
   struct addrinfo* to = resolve(address, port, SOCK_DGRAM);
   long sent = 0;

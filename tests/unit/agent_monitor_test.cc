@@ -7,6 +7,7 @@
 
 #include "agent/exporter.h"
 #include "agent/monitor.h"
+#include "tests/unit/on_stderr.h"
 
 using namespace boxo;
 
@@ -56,6 +57,19 @@ TEST_CASE("monitor: a collector that fails spoils nobody else's metrics, and wha
   CHECK(has_line(page, "boxo_agent_collector_success{collector=\"broken\"} 0"));
   CHECK(has_line(page, "boxo_agent_collector_success{collector=\"good\"} 1"));
   CHECK(f.monitor->statuses()[0].error == "no such file: make one");
+}
+
+TEST_CASE("monitor: a collector that flaps fills no log") {
+  Fixture f;
+  int run = 0;
+  f.add("flapping", [&](Snapshot&) -> Result<> {
+    if (++run % 2 == 0) return {};
+    return Error{"failure number " + std::to_string(run)};
+  });
+  const std::string log = test::on_stderr([&] {
+    for (int i = 0; i < 8; ++i) f.monitor->collect_metrics();
+  });
+  CHECK(log == "boxo-agent: warn: collector flapping: failure number 1\n");
 }
 
 TEST_CASE("monitor: of several sources the best is shown, and said") {
@@ -110,7 +124,7 @@ TEST_CASE("monitor: what counts goes on to a better source, and never back to a 
   CHECK(has_line(f.page(), "boxo_network_active_connections 9"));
   CHECK(f.page().find("\nboxo_test_total") == std::string::npos);
   CHECK(has_line(f.page(),
-                 "boxo_agent_metric_absent_info{metric=\"boxo_test_total\",reason=\"counted by source app so far\"} 1"));
+                 "boxo_agent_metric_absent_info{metric=\"boxo_test_total\",reason=\"counted by source app so far, which tells nothing now\"} 1"));
   fails = false;
   f.monitor->collect_metrics();
   CHECK(has_line(f.page(), "boxo_test_total 3"));
@@ -133,6 +147,41 @@ TEST_CASE("monitor: what is absent is told with its reason unless another source
                        "reason=\"io: Permission denied\"} 1"));
   CHECK(page.find("not here") == std::string::npos);
   CHECK(page.find("\nboxo_resource_disk_read_bytes_total") == std::string::npos);
+}
+
+TEST_CASE("monitor: what is absent of a metric that is there is told with its labels") {
+  Fixture f;
+  f.add("x", [](Snapshot& out) -> Result<> {
+    out.add(kCount, 1, {{"kind", "a"}});
+    out.absent("boxo_test_total{kind=\"b\"}", "not here");
+    return {};
+  });
+  f.monitor->collect_metrics();
+  CHECK(has_line(f.page(), "boxo_agent_metric_absent_info{metric=\"boxo_test_total{kind=\\\"b\\\"}\",reason=\"not here\"} 1"));
+}
+
+TEST_CASE("monitor: the source is told of every name that several can fill") {
+  static constexpr Metric kThreads{"boxo_resource_threads", MetricType::kGauge, "", "state", Source::kProc, "Threads."};
+  static constexpr Metric kKills{"boxo_resource_oom_kills_total", MetricType::kCounter, "", "", Source::kCgroup, "Kills."};
+  static constexpr Metric kUsed{"boxo_resource_memory_usage_bytes", MetricType::kGauge, "", "", Source::kCgroup, "Used."};
+  Fixture f;
+  f.add("x", [](Snapshot& out) -> Result<> {
+    out.add(kThreads, 1, {{"state", "running"}});
+    out.family(kThreads).source = Source::kKernel;
+    out.add(kKills, 1);
+    out.add(kUsed, 1);
+    out.add(kCount, 1);
+    return {};
+  });
+  f.monitor->collect_metrics();
+  const std::string page = f.page();
+  const auto told = [&](const std::string& name, const std::string& source) {
+    return has_line(page, "boxo_agent_metric_source_info{metric=\"" + name + "\",source=\"" + source + "\"} 1");
+  };
+  CHECK(told("boxo_resource_threads", "kernel"));
+  CHECK(told("boxo_resource_oom_kills_total", "cgroup"));
+  CHECK(told("boxo_resource_memory_usage_bytes", "proc"));  // dashboards know no cgroup there
+  CHECK(page.find("metric_source_info{metric=\"boxo_test_total") == std::string::npos);
 }
 
 TEST_CASE("monitor: a collector with a clock of its own keeps its metrics in between") {

@@ -12,7 +12,7 @@ using namespace boxo;
 
 namespace {
 
-const KnownNames kKnown{{"process", "events"}, {"syscalls", "blockio"}};
+const KnownNames kKnown{{"process", "events"}, {"members", "syscalls", "blockio"}, {"syscalls"}, "members"};
 
 Result<std::variant<Options, Printout>> parse(std::vector<const char*> words) {
   words.insert(words.begin(), "boxo-agent");
@@ -81,7 +81,7 @@ TEST_CASE("options: an error names the option, the value and the mend") {
   CHECK(bad({"--label", "le=1"}).find("reserved") != std::string::npos);
   CHECK(bad({"--label", "a=1", "--label", "a=2"}).find("twice") != std::string::npos);
   CHECK(bad({"--collector", "nope"}).find("choose among process, events") != std::string::npos);
-  CHECK(bad({"--probe", "nope:10%"}).find("choose among syscalls, blockio") != std::string::npos);
+  CHECK(bad({"--probe", "nope:10%"}).find("choose among members, syscalls, blockio") != std::string::npos);
   CHECK(bad({"--events-mode", "0999"}).find("--events-mode 0999") != std::string::npos);
   CHECK(bad({"--history", "0"}).find("--history 0") != std::string::npos);
   CHECK(bad({"--log-level", "loud"}).find("choose among error") != std::string::npos);
@@ -98,6 +98,34 @@ TEST_CASE("options: collectors are chosen and left out") {
   for (const char* share : {"syscalls:", "syscalls:10", "syscalls:0%", "syscalls:101%"})
     CHECK(bad({"--probe", share}).starts_with(std::string("--probe ") + share + ": "));
   CHECK(good({"--probe", "syscalls:10%"}).collection.probes_on == std::vector<std::string>{"syscalls:10%"});
+}
+
+TEST_CASE("options: a probe or collector that is not to be had as it was asked for") {
+  CHECK(bad({"--probe", "blockio:10%"}) ==
+        "--probe blockio:10%: it cannot be attached for a share of the time: leave the share out; syscalls can have one");
+  CHECK(bad({"--probe", "syscalls:10%", "--probe", "syscalls"}) ==
+        "--probe syscalls: given already as syscalls:10%: give each probe once");
+  CHECK(good({"--probe", "blockio", "--probe", "blockio"}).collection.probes_on.size() == 2);
+  CHECK(bad({"--probe", "syscalls:10%", "--no-probe", "syscalls"}) ==
+        "--probe syscalls:10%: left out by --no-probe syscalls: give only one of them");
+  CHECK(bad({"--collector", "process", "--no-collector", "process"}) ==
+        "--collector process: left out by --no-collector process: give only one of them");
+  CHECK(bad({"--no-probe", "members"}) == "--no-probe members: the other probes need it: use --no-bpf to have none of them");
+  // Only --probe has shares.
+  for (const char* option : {"--no-probe", "--no-collector", "--collector"})
+    CHECK(bad({option, "syscalls:10%"}).starts_with(std::string(option) + " syscalls:10%: no such name: choose among "));
+}
+
+TEST_CASE("options: what the file asks for and the command line leaves out, or the other way round") {
+  const TemporaryFile file("probe = [\"syscalls\"]\nno-probe = [\"blockio\"]\nno-collector = [\"events\"]\n");
+  const char* path = file.path.c_str();
+  const auto off = [&](const Options& options) { return options.collection.probes_off; };
+  CHECK(off(good({"--config", path})) == std::vector<std::string>{"blockio"});
+  CHECK(off(good({"--config", path, "--no-probe=syscalls"})) == std::vector<std::string>{"syscalls"});
+  CHECK(off(good({"--config", path, "--probe", "blockio"})).empty());
+  CHECK(good({"--config", path, "--collector", "events"}).wants("events"));
+  const TemporaryFile both("probe = [\"syscalls\"]\nno-probe = [\"syscalls\"]\n");
+  CHECK(bad({"--config", both.path.c_str()}).starts_with("--probe syscalls: left out by --no-probe syscalls: "));
 }
 
 TEST_CASE("options: a file says the same, the command line wins, a wrong name is an error") {

@@ -2,6 +2,9 @@
 #include "collectors/cgroup.h"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
+
+#include <cerrno>
 
 #include "tests/unit/tree.h"
 
@@ -32,6 +35,32 @@ TEST_CASE("lines of /proc/PID/cgroup") {
   CHECK(lines[2].controllers.empty());
   CHECK(lines[2].path == "/x y");
   CHECK(lines[3].path == "/");
+}
+
+TEST_CASE("cgroup hierarchies are found all, or the want of descriptors is told") {
+  Tree tree{{"memory/cgroup.procs", ""}, {"cpu/cgroup.procs", ""}, {"unified/cgroup.controllers", "io\n"}, {"unified/cgroup.procs", ""}};
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  // Those above are in use or beyond the limit.
+  int told = 0, found = 0;
+  for (rlim_t limit = 3; limit < 60; ++limit) {
+    const rlimit few{.rlim_cur = limit, .rlim_max = before.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &few);
+    const auto cgroups = Cgroups::find(tree.path());
+    ::setrlimit(RLIMIT_NOFILE, &before);
+    if (cgroups) {
+      ++found;
+      CHECK(cgroups->hierarchies().size() == 3);
+      CHECK(cgroups->hierarchy("") != nullptr);
+      CHECK(cgroups->hierarchy("io") != nullptr);
+    } else {
+      ++told;
+      CHECK(cgroups.error().code == EMFILE);
+      CHECK(cgroups.error().hint == "");
+    }
+  }
+  CHECK(told > 0);
+  CHECK(found > 0);
 }
 
 TEST_CASE("cgroup v2 alone") {

@@ -3,11 +3,17 @@
 
 #include <doctest/doctest.h>
 
+#include "agent/monitor.h"
+#include "collectors/group.h"
+#include "collectors/log.h"
+#include "collectors/process_table.h"
 #include "collectors/target.h"
 #include "tests/unit/fake_proc.h"
+#include "tests/unit/on_stderr.h"
 
 using namespace boxo;
 using boxo::test::FakeProc;
+using boxo::test::on_stderr;
 using boxo::test::Tree;
 
 namespace {
@@ -15,7 +21,8 @@ namespace {
 std::string id(const std::string& begin) { return begin + std::string(64 - begin.size(), '0'); }
 
 Result<Target> make(const FakeProc& proc, const Tree& groups, const std::string& name) {
-  return Target::make({TargetSpec::Kind::kContainer, 0, name}, proc.path(), groups.path());
+  // At time 0 nobody has begun before.
+  return Target::make({TargetSpec::Kind::kContainer, 0, name}, proc.path(), groups.path(), [] { return std::uint64_t{0}; });
 }
 
 }  // namespace
@@ -114,7 +121,68 @@ TEST_CASE("two containers fit before one was found") {
   groups.put("docker/" + id("beef2") + "/cgroup.procs", "1\n");
   target->refresh();
   CHECK_FALSE(target->up());
-  CHECK(target->describe().find("ambiguous") != std::string::npos);
+  CHECK(target->describe() ==
+        "container beef is ambiguous: " + id("beef1") + ", " + id("beef2") + ": give more of the id");
+  target->refresh();
+  CHECK_FALSE(target->up());
+  // One is left, and stays the one whatever else begins like it.
+  groups.remove("docker/" + id("beef2"));
+  target->refresh();
+  CHECK(target->describe() == "container beef10000000: pid 100 (prog)");
+  groups.put("docker/" + id("beef3") + "/cgroup.procs", "1\n");
+  target->refresh();
+  CHECK(target->describe() == "container beef10000000: pid 100 (prog)");
+}
+
+TEST_CASE("two containers fit before one was found: the log says so once") {
+  FakeProc proc{{1, 0, 1}, {100, 1, 10}};
+  Tree groups{{"cgroup.controllers", "\n"}, {"cgroup.procs", ""}};
+  auto target = make(proc, groups, "beef");
+  REQUIRE(target);
+  auto monitor = PerformanceMonitor::make(*target);
+  REQUIRE(monitor);
+  const std::string log = on_stderr([&] {
+    (*monitor)->collect_metrics();
+    groups.put("docker/" + id("beef1") + "/cgroup.procs", "100\n");
+    groups.put("docker/" + id("beef2") + "/cgroup.procs", "1\n");
+    for (int i = 0; i < 3; ++i) (*monitor)->collect_metrics();
+  });
+  CHECK(log == "boxo-agent: waiting: container beef is ambiguous: " + id("beef1") + ", " + id("beef2") +
+                   ": give more of the id\n");
+  CHECK((*monitor)->latest()->target == target->describe());
+}
+
+TEST_CASE("a second container that fits while one is watched: the log says so once, by a look around each minute") {
+  FakeProc proc{{1, 0, 1}, {100, 1, 10}};
+  Tree groups{{"cgroup.controllers", "\n"}, {"cgroup.procs", ""}, {"docker/" + id("beef1") + "/cgroup.procs", "100\n"}};
+  auto cgroups = Cgroups::find(groups.path());
+  auto dir = Dir::open(proc.path());
+  REQUIRE(cgroups);
+  REQUIRE(dir);
+  ProcessTable table(*dir);
+  const auto start = Group::Clock::time_point(std::chrono::hours(1));
+  const auto lines = [&](const std::string& name) {
+    const TargetSpec spec{TargetSpec::Kind::kContainer, 0, name};
+    groups.remove("docker/" + id("beef2"));
+    auto group = Group::make(spec, *cgroups, *dir, table);
+    REQUIRE(group);
+    return on_stderr([&] {
+      for (int minute = 0; minute < 10; ++minute) {
+        if (minute == 3) groups.put("docker/" + id("beef2") + "/cgroup.procs", "1\n");
+        // Ten ticks, none of them a minute after the last look but the first.
+        for (int tick = 0; tick < 10; ++tick) {
+          std::vector<pid_t> pids;
+          group->list(pids, start + std::chrono::minutes(minute) + std::chrono::seconds(tick));
+          CHECK(pids == std::vector<pid_t>{100});
+        }
+        if (minute == 2) log_info("so far nothing");
+      }
+    });
+  };
+  CHECK(lines("docker://beef") == "boxo-agent: so far nothing\nboxo-agent: warn: container beef is ambiguous by now: " + id("beef1") +
+                                      " is watched, " + id("beef2") + " fits too: give more of the id, or the next start fails\n");
+  // With more of the id, or all of it, there is nothing to tell.
+  for (const std::string& name : {std::string("beef1"), id("beef1")}) CHECK(lines(name) == "boxo-agent: so far nothing\n");
 }
 
 TEST_CASE("a container that no mount here shows is known by its processes") {

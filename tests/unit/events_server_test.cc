@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -42,6 +43,8 @@ class Sender {
  public:
   explicit Sender(std::string path, int type = SOCK_DGRAM, bool now = true)
       : fd_(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0)), path_(std::move(path)) {
+    const timeval patience{.tv_sec = 20, .tv_usec = 0};
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     connected_ = now && connect();
   }
   bool connect() const {
@@ -62,7 +65,8 @@ class Sender {
   /// Whether the other side has closed.
   bool closed() const {
     char byte;
-    return ::recv(fd_.get(), &byte, 1, 0) <= 0;
+    const ssize_t n = ::recv(fd_.get(), &byte, 1, 0);
+    return n == 0 || (n < 0 && errno != EAGAIN);
   }
 
  private:
@@ -334,6 +338,30 @@ TEST_CASE("events: frames on a stream") {
   CHECK(many.back()->closed());
   many.front()->frame("bitswap.requests:1|c");
   CHECK(count(take_until(*server, 3051), Count::kRequests) == 3003);
+}
+
+TEST_CASE("events: a connection has ended also where another process holds its socket") {
+  const Folder folder;
+  const auto server = open(at("", folder / "s"));
+  const Sender sender(folder / "s", SOCK_STREAM);
+  sender.frame("bitswap.requests:1|c");
+  REQUIRE(take_until(*server, 1).received == 1);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::pause();
+    ::_exit(0);
+  }
+  sender.send("\xff\xff\xff\xff");
+  CHECK(rejected(take_until(*server, 2), Reason::kFrame) == 1);
+  CHECK(sender.closed());
+  // Nothing that the thread would wake up for, again and again, is left.
+  const double cpu = take(*server).cpu_seconds;
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  const Reading reading = take(*server);
+  CHECK(reading.cpu_seconds - cpu < 0.1);
+  CHECK(reading.received == 2);
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
 }
 
 TEST_CASE("events: without a descriptor for a connection the thread does not spin, and goes on afterwards") {

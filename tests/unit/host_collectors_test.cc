@@ -4,13 +4,20 @@
 
 #include <ctime>
 #include <optional>
+#include <thread>
 
-#include "collectors/catalogue.h"
+#include "collectors/host/thread_table.h"
+#include "collectors/kernel_reader.h"
+#include "collectors/reading.h"
+#include "collectors/time_budget.h"
 #include "tests/unit/fake_proc.h"
 #include "tests/unit/host_helpers.h"
+#include "tests/unit/host_run.h"
 
 using namespace boxo;
 using boxo::test::FakeProc;
+using boxo::test::pid;
+using boxo::test::Run;
 using boxo::test::Tree;
 
 namespace {
@@ -25,77 +32,10 @@ std::string stall(const std::string& some, const std::string& full) {
   return text;
 }
 
-/// One collector over one target, tick by tick.
-class Run {
- public:
-  Run(const char* name, TargetSpec spec, const std::string& proc = "/proc",
-      const std::string& cgroups = "/sys/fs/cgroup")
-      : target_(*Target::make(std::move(spec), proc, cgroups)) {
-    options_.cgroup_root = cgroups;
-    for (const CollectorInfo* info : catalogue())
-      if (info->name == name) {
-        collector_ = info->make(target_, options_);
-        for (const Metric& metric : info->metrics()) described_.push_back(&metric);
-      }
-    REQUIRE(collector_);
-  }
-  void tick() {
-    target_.refresh();
-    out_ = Snapshot();
-    const auto done = collector_->collect(out_);
-    CHECK_MESSAGE(done, (done ? "" : done.error().text()));
-    check_described();
-  }
-  /// The value of the sample with these label values, in order; nothing if there is none.
-  std::optional<double> value(const std::string& name, const std::vector<std::string>& labels = {}) const {
-    const Family* family = out_.find("boxo_resource_" + name);
-    if (family == nullptr) return std::nullopt;
-    for (const Sample& sample : family->samples) {
-      std::vector<std::string> values;
-      for (const Label& label : sample.labels) values.push_back(label.value);
-      if (values == labels) return std::get<double>(sample.value);
-    }
-    return std::nullopt;
-  }
-  std::string absence(const std::string& name) const {
-    for (const Absence& absence : out_.absences())
-      if (absence.metric == "boxo_resource_" + name) return absence.reason;
-    return "";
-  }
-  Source source(const std::string& name) const { return out_.find("boxo_resource_" + name)->source; }
-  Target& target() { return target_; }
-
- private:
-  /// Everything that comes out is in the catalogue, with the labels that are told there.
-  void check_described() const {
-    for (const Family& family : out_.families()) {
-      const auto it = std::find_if(described_.begin(), described_.end(),
-                                   [&](const Metric* metric) { return metric->name == family.metric->name; });
-      REQUIRE(it != described_.end());
-      for (const Sample& sample : family.samples) {
-        std::string labels;
-        for (const Label& label : sample.labels) labels += (labels.empty() ? "" : ",") + label.name;
-        CHECK(labels == (*it)->labels);
-      }
-    }
-    for (const Absence& absence : out_.absences())
-      CHECK(std::any_of(described_.begin(), described_.end(),
-                        [&](const Metric* metric) { return metric->name == absence.metric; }));
-  }
-
-  Target target_;
-  CollectorOptions options_;
-  std::unique_ptr<Collector> collector_;
-  std::vector<const Metric*> described_;
-  Snapshot out_;
-};
-
-TargetSpec pid(pid_t pid) { return {TargetSpec::Kind::kPid, pid, ""}; }
-
 }  // namespace
 
 TEST_CASE("every host collector without a target: all absent, all with a reason, no failure") {
-  for (const char* name : {"process", "memory", "threads", "fds", "disk", "cgroup", "pressure", "sockets"}) {
+  for (const char* name : {"process", "memory", "threads", "fds", "disk", "cgroup", "pressure", "sockets", "netns"}) {
     CAPTURE(name);
     Run run(name, {TargetSpec::Kind::kComm, 0, "no-such-program-here"});
     for (int i = 0; i < 2; ++i) run.tick();
@@ -151,118 +91,34 @@ TEST_CASE("an agent without a descriptor to spare says so, and counts nothing tw
   }
 }
 
-TEST_CASE("cgroup version 2: limits, use, throttling, kills") {
-  FakeProc proc{{.pid = 100, .parent = 1, .start = 10, .cgroup = "0::/pod/node\n"}};
-  Tree cgroups{
-      {"cgroup.controllers", "cpu memory pids\n"},
-      {"cgroup.procs", ""},
-      {"cpu.stat", "usage_usec 1\n"},
-      {"pod/cgroup.procs", ""},
-      {"pod/cgroup.controllers", "cpu memory pids\n"},
-      {"pod/memory.max", "1000000\n"},
-      {"pod/cpu.max", "300000 100000\n"},
-      {"pod/pids.max", "max\n"},
-      {"pod/node/cgroup.procs", "100\n"},
-      {"pod/node/cgroup.controllers", "cpu memory pids\n"},
-      {"pod/node/memory.max", "2000000\n"},
-      {"pod/node/memory.current", "500000\n"},
-      {"pod/node/memory.stat", "anon 1\ninactive_file 100000\n"},
-      {"pod/node/memory.events", "low 0\noom 3\noom_kill 2\noom_group_kill 0\n"},
-      {"pod/node/cpu.max", "150000 100000\n"},
-      {"pod/node/cpu.stat",
-       "usage_usec 9\nuser_usec 5\nsystem_usec 4\nnr_periods 100\nnr_throttled 40\nthrottled_usec 2500000\n"},
-      {"pod/node/pids.max", "64\n"}};
-  Run run("cgroup", pid(100), proc.path(), cgroups.path());
+TEST_CASE("many threads that could not be read once are read again at the next tick, not when they are due") {
+  // Of a thread that has run since it was seen last a file is opened.
+  const test::Child child([] { test::start_threads(1200, test::turn_over); });
+  Run run("threads", pid(child.pid()));
+  const auto threads = [&run] {
+    double sum = 0;
+    for (const char* state : host::kThreadStates) sum += run.value("threads", {state}).value_or(0);
+    return sum;
+  };
   run.tick();
-  CHECK(run.value("memory_limit_bytes") == 1000000);
-  CHECK(run.value("cgroup_memory_bytes", {"usage"}) == 500000);
-  CHECK(run.value("cgroup_memory_bytes", {"working_set"}) == 400000);
-  CHECK_FALSE(run.value("cgroup_memory_bytes", {"peak"}));
-  CHECK_FALSE(run.value("memory_usage_bytes"));
-  CHECK(run.value("cpu_limit_cores") == 1.5);
-  CHECK(run.value("cpu_throttled_seconds_total") == 2.5);
-  CHECK(run.value("cpu_throttled_periods_total") == 40);
-  CHECK(run.value("cpu_periods_total") == 100);
-  CHECK(run.value("oom_kills_total") == 2);
-  CHECK(run.value("max_threads") == 64);
-  CHECK_FALSE(run.value("cpu_seconds_total", {"user"}));
-
-  // The group is removed and made again: its counters begin anew, ours go on.
-  cgroups.remove("pod/node");
   run.tick();
-  CHECK(run.value("oom_kills_total") == 2);
-  for (const auto& [file, text] : std::initializer_list<std::pair<std::string, std::string>>{
-           {"cgroup.procs", "100\n"},
-           {"cgroup.controllers", "cpu memory pids\n"},
-           {"memory.max", "max\n"},
-           {"memory.events", "oom_kill 0\n"},
-           {"cpu.max", "max 100000\n"},
-           {"cpu.stat", "nr_periods 0\nnr_throttled 0\nthrottled_usec 0\n"}})
-    cgroups.put("pod/node/" + file, text);
-  run.tick();
-  CHECK(run.value("memory_limit_bytes") == 1000000);
-  CHECK(run.value("oom_kills_total") == 2);
-  cgroups.put("pod/node/memory.events", "oom_kill 1\n");
-  run.tick();
-  CHECK(run.value("oom_kills_total") == 3);
-  CHECK(run.absence("max_threads") != "");
-
-  // The process ends by the killer: that is counted though there is no target any more.
-  proc.end(100);
-  cgroups.put("pod/node/memory.events", "oom_kill 2\n");
-  run.tick();
-  CHECK(run.value("oom_kills_total") == 4);
-  CHECK_FALSE(run.value("memory_limit_bytes"));
-  CHECK(run.absence("memory_limit_bytes") == "the target is not running");
-}
-
-TEST_CASE("cgroup version 1: limits, throttling, kills; the group counts the time of a group target") {
-  FakeProc proc{{.pid = 100, .parent = 1, .start = 10, .cgroup = "4:memory:/x\n2:cpuacct:/x\n1:cpu:/x\n"}};
-  Tree cgroups{{"memory/cgroup.procs", ""},
-               {"memory/x/cgroup.procs", "100\n"},
-               {"memory/x/memory.limit_in_bytes", "9223372036854771712\n"},
-               {"memory/x/memory.usage_in_bytes", "700\n"},
-               {"memory/x/memory.max_usage_in_bytes", "900\n"},
-               {"memory/x/memory.stat", "total_inactive_file 200\n"},
-               {"memory/x/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n"},
-               {"cpu/cgroup.procs", ""},
-               {"cpu/x/cgroup.procs", "100\n"},
-               {"cpu/x/cpu.cfs_quota_us", "50000\n"},
-               {"cpu/x/cpu.cfs_period_us", "100000\n"},
-               {"cpu/x/cpu.stat", "nr_periods 10\nnr_throttled 3\nthrottled_time 1500000000\n"},
-               {"cpuacct/cgroup.procs", ""},
-               {"cpuacct/x/cgroup.procs", "100\n"},
-               {"cpuacct/x/cpuacct.usage_user", "3000000000\n"},
-               {"cpuacct/x/cpuacct.usage_sys", "1000000000\n"}};
-  Run run("cgroup", {TargetSpec::Kind::kCgroup, 0, "/x"}, proc.path(), cgroups.path());
-  run.tick();
-  CHECK(run.absence("memory_limit_bytes") == "the cgroup has no memory limit");
-  CHECK(run.value("memory_usage_bytes") == 700);
-  CHECK(run.source("memory_usage_bytes") == Source::kCgroup);
-  CHECK(run.value("cgroup_memory_bytes", {"working_set"}) == 500);
-  CHECK(run.value("cgroup_memory_bytes", {"peak"}) == 900);
-  CHECK(run.value("oom_kills_total") == 5);
-  CHECK(run.value("cpu_limit_cores") == 0.5);
-  CHECK(run.value("cpu_throttled_seconds_total") == 1.5);
-  CHECK(run.value("cpu_seconds_total", {"user"}) == 3);
-  CHECK(run.value("cpu_seconds_total", {"system"}) == 1);
-  CHECK_FALSE(run.value("cpu_usage_percent"));
-  cgroups.put("cpuacct/x/cpuacct.usage_user", "3000000001\n");
-  run.tick();
-  CHECK(*run.value("cpu_usage_percent") > 0);
-}
-
-TEST_CASE("a process in the root of the hierarchies has no cgroup of its own") {
-  FakeProc proc{{.pid = 100, .parent = 1, .start = 10, .cgroup = "0::/\n"}};
-  Tree cgroups{
-      {"cgroup.controllers", "cpu memory pids\n"}, {"cgroup.procs", ""}, {"cpu.stat", "usage_usec 1\n"}};
-  Run run("cgroup", pid(100), proc.path(), cgroups.path());
-  run.tick();
-  for (const char* name :
-       {"memory_limit_bytes", "cpu_limit_cores", "oom_kills_total", "cpu_throttled_seconds_total"}) {
-    CHECK_FALSE(run.value(name));
-    CHECK(run.absence(name) != "");
+  const double all = threads();
+  REQUIRE(all >= 1201);  // a sanitizer adds one of its own
+  TimeBudget::Clock::duration cost{};
+  for (int i = 0; i < 100 && run.absence("threads").empty(); ++i) {
+    ::usleep(100'000);
+    const test::NoDescriptors none;
+    const auto begin = TimeBudget::cpu_time();
+    run.tick();
+    cost = TimeBudget::cpu_time() - begin;
   }
+  CHECK(run.absence("threads").find("Too many open files") != std::string::npos);
+  CHECK(threads() == 0);
+  CHECK_FALSE(run.value("context_switches_total", {"voluntary"}));
+  std::this_thread::sleep_for(3 * cost);
+  run.tick();
+  CHECK(threads() == all);
+  CHECK(run.value("context_switches_total", {"voluntary"}));
 }
 
 TEST_CASE("pressure: of the cgroup, else of the host, never back and never a jump") {
@@ -318,6 +174,92 @@ TEST_CASE("pressure: of the cgroup, else of the host, never back and never a jum
   run.tick();
   CHECK(run.absence("pressure_seconds_total").find("psi=1") != std::string::npos);
   CHECK(run.value("memory_pressure") == 0.5);
+}
+
+TEST_CASE("cpu pressure: without a cgroup of its own by what the target has waited, not by the host") {
+  FakeProc proc{{.pid = 100, .parent = 1, .start = 10, .cgroup = "0::/\n"}};
+  Tree cgroups{{"cgroup.controllers", "cpu memory\n"}, {"cgroup.procs", ""}};
+  proc.put("pressure/cpu", stall("1000000", "0"));
+  Run run("pressure", pid(100), proc.path(), cgroups.path());
+  run.tick();
+  CHECK(run.absence("cpu_pressure") != "");
+  const auto begin = std::chrono::steady_clock::now();
+  const auto waited = [&](double seconds, int after, bool by_kernel) {
+    run.handover().cpu_wait = CpuWait{seconds, begin + std::chrono::seconds(after), by_kernel};
+    proc.put("pressure/cpu", stall(std::to_string(9 + after) + "000000000", "0"));
+    run.tick();
+  };
+  waited(5, 0, false);
+  CHECK(run.absence("cpu_pressure") == "needs two readings");
+  waited(6, 4, false);
+  CHECK(run.value("cpu_pressure") == 0.25);
+  CHECK(run.source("cpu_pressure") == Source::kProc);
+  CHECK(run.value("pressure_info", {"host"}) == 1);
+  // The threads were not read anew.
+  waited(6, 4, false);
+  CHECK(run.value("cpu_pressure") == 0.25);
+  waited(6, 5, true);
+  CHECK(run.value("cpu_pressure") == 0);
+  CHECK(run.source("cpu_pressure") == Source::kKernel);
+  waited(16, 6, true);
+  CHECK(run.value("cpu_pressure") == 1);
+}
+
+TEST_CASE("memory pressure: a limit above is filled by all that are below it") {
+  FakeProc proc{{.pid = 100, .parent = 1, .start = 10, .cgroup = "0::/pod/node\n"}};
+  Tree cgroups{{"cgroup.controllers", "cpu memory\n"},
+               {"cgroup.procs", ""},
+               {"pod/cgroup.procs", ""},
+               {"pod/memory.max", "1000\n"},
+               {"pod/memory.current", "900\n"},
+               {"pod/memory.stat", "inactive_file 100\n"},
+               {"pod/node/cgroup.procs", "100\n"},
+               {"pod/node/memory.max", "max\n"},
+               {"pod/node/memory.current", "4\n"},
+               {"pod/node/memory.stat", "inactive_file 0\n"}};
+  Run run("pressure", pid(100), proc.path(), cgroups.path());
+  run.tick();
+  CHECK(run.value("memory_pressure") == 0.8);
+}
+
+TEST_CASE("pressure: what the kernel does not tell of one resource is absent, not 0") {
+  FakeProc proc{{.pid = 100, .parent = 1, .start = 10, .cgroup = "0::/\n"}};
+  Tree cgroups{{"cgroup.controllers", "cpu memory\n"}, {"cgroup.procs", ""}};
+  proc.put("pressure/cpu", "some avg10=0.00 avg60=0.00 avg300=0.00 total=3000000\n");  // before Linux 5.13
+  proc.put("pressure/memory", stall("2000000", "1000000"));
+  Run run("pressure", pid(100), proc.path(), cgroups.path());
+  run.tick();
+  CHECK(run.value("pressure_seconds_total", {"cpu", "some"}) == 3);
+  CHECK_FALSE(run.value("pressure_seconds_total", {"cpu", "full"}));
+  CHECK(run.absence("pressure_seconds_total{resource=\"cpu\",kind=\"full\"}") != "");
+  CHECK(run.value("pressure_seconds_total", {"memory", "full"}) == 1);
+  CHECK(run.absence("pressure_seconds_total{resource=\"io\"}").find("psi=1") != std::string::npos);
+}
+
+TEST_CASE("disk pressure: what is known of waiting counts though the room is not known") {
+  FakeProc proc{{.pid = 100, .parent = 1, .start = 10, .cgroup = "0::/\n"}};
+  Tree cgroups{{"cgroup.controllers", "cpu memory\n"}, {"cgroup.procs", ""}};
+  proc.put("pressure/io", stall("2000000", "1000000"));
+  Run run("disk", pid(100), proc.path(), cgroups.path());
+  run.tick();
+  CHECK(run.absence("disk_usage_bytes") != "");
+  CHECK(run.absence("disk_pressure") == "needs two readings");
+  proc.put("pressure/io", stall("9000000000", "1000000"));
+  run.tick();
+  CHECK(run.value("disk_pressure") == 1);
+  CHECK(run.absence("disk_usage_bytes") != "");
+  proc.remove("pressure");
+  run.tick();
+  CHECK_FALSE(run.value("disk_pressure"));
+  CHECK(run.absence("disk_pressure") == run.absence("disk_usage_bytes"));
+}
+
+TEST_CASE("a path that is not there is no fault of the kernel") {
+  CHECK(boxo::reason({"/nowhere/x: No such file or directory", "", ENOENT}) == "/nowhere/x: No such file or directory");
+  CHECK(boxo::reason({"cgroup /x in /sys/fs/cgroup: No such file or directory", "", ENOENT}).find("kernel") == std::string::npos);
+  CHECK(boxo::reason({"the target has no cgroup for memory", "", ENOENT}) == "the target has no cgroup for memory");
+  CHECK(boxo::reason({"oom_score_adj: No such file or directory", "", ENOENT}) ==
+        "oom_score_adj: No such file or directory: this kernel does not have it");
 }
 
 TEST_CASE("descriptors: summed over processes; one that cannot be read hides the sum and says why") {

@@ -35,6 +35,53 @@ TEST_CASE("continued counters: the first place with all it has, another one from
   CHECK(sum.total() == std::array<std::uint64_t, 2>{114, 5});
 }
 
+TEST_CASE("continued counters by name: 64 of their own, the rest in one that never goes back") {
+  using Sums = ContinuedByName<1>;
+  Sums sums;
+  const auto shown = [&sums] {
+    std::map<std::string, std::uint64_t> out;
+    sums.each([&out](const std::string& name, const auto& total) { out[name] = total[0]; });
+    return out;
+  };
+  CHECK(sums.empty());
+  Sums::Reading now;
+  for (int i = 100; i < 164; ++i) now["n" + std::to_string(i)] = {1};
+  sums.update(7, now);
+  CHECK(shown().size() == 64);
+  now["x"] = {10};
+  now["y"] = {20};
+  sums.update(7, now);
+  CHECK(shown().size() == 65);
+  CHECK(shown()["other"] == 30);
+  // One of the rest goes, and comes again with new counts; another place goes on from where it stands.
+  now.erase("y");
+  sums.update(7, now);
+  CHECK(shown()["other"] == 30);
+  now["y"] = {5};
+  sums.update(7, now);
+  CHECK(shown()["other"] == 35);
+  now["x"] = {1'000'000};
+  sums.update(8, now);
+  CHECK(shown()["other"] == 35);
+  now["x"] = {1'000'001};
+  sums.update(8, now);
+  CHECK(shown()["other"] == 36);
+  sums.update(8, {});
+  CHECK(shown()["other"] == 36);
+  CHECK(shown().size() == 65);
+
+  // A thing that has this very name is not a second row.
+  Sums few;
+  few.update(7, {{"a", {1}}, {"other", {2}}});
+  few.update(7, {{"a", {1}}, {"other", {3}}});
+  int rows = 0;
+  few.each([&rows](const std::string& name, const auto& total) {
+    ++rows;
+    if (name == "other") CHECK(total[0] == 3);
+  });
+  CHECK(rows == 2);
+}
+
 TEST_CASE("cgroup limits: the least along the levels, none where it says max") {
   Tree v2({{"a/memory.max", "max\n"},
            {"a/cpu.max", "max 100000\n"},
@@ -46,6 +93,10 @@ TEST_CASE("cgroup limits: the least along the levels, none where it says max") {
   CHECK(least(view(2, v2, {"a", "b", "c", "root"}), memory_limit) == 536870912);
   CHECK(least(view(2, v2, {"a", "b", "c", "root"}), cpu_limit) == 1.5);
   CHECK_FALSE(least(view(2, v2, {"a", "root"}), memory_limit).has_value());
+  const CgroupView of_two = view(2, v2, {"a", "b", "c", "root"});
+  CHECK(&limit_holder(of_two, memory_limit) == &of_two.levels[2]);
+  CHECK(&limit_holder(of_two, cpu_limit) == &of_two.levels[1]);
+  CHECK(&limit_holder(of_two, memory_high) == &of_two.levels[0]);
   CHECK_FALSE(least(view(2, v2, {"a", "root"}), cpu_limit).has_value());
 
   Tree v1({{"a/memory.limit_in_bytes", "9223372036854771712\n"},
@@ -69,7 +120,7 @@ TEST_CASE("cgroup memory: of both versions") {
   Tree v2({{"memory.current", "1000\n"},
            {"memory.stat", "anon 1\ninactive_file 300\n"},
            {"memory.peak", "5000\n"}});
-  const auto two = group_memory(2, *Dir::open(v2.path()));
+  const auto two = memory_use(2, *Dir::open(v2.path()));
   REQUIRE(two);
   CHECK(two->usage == 1000);
   CHECK(two->working_set == 700);
@@ -77,12 +128,12 @@ TEST_CASE("cgroup memory: of both versions") {
 
   const Tree v1(
       {{"memory.usage_in_bytes", "1000\n"}, {"memory.stat", "inactive_file 1\ntotal_inactive_file 2000\n"}});
-  const auto one = group_memory(1, *Dir::open(v1.path()));
+  const auto one = memory_use(1, *Dir::open(v1.path()));
   REQUIRE(one);
   CHECK(one->working_set == 0);
   CHECK_FALSE(one->peak.has_value());
 
-  CHECK_FALSE(group_memory(2, *Dir::open(v1.path())).has_value());
+  CHECK_FALSE(memory_use(2, *Dir::open(v1.path())).has_value());
 }
 
 TEST_CASE("pressure: totals of both lines, nothing from anything else") {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #pragma once
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -93,5 +94,26 @@ class Child {
  private:
   pid_t pid_ = 0;
 };
+
+/// Small stacks: a thousand threads in a test.
+inline void start_threads(int count, void* (*work)(void*)) {
+  pthread_attr_t attributes;
+  ::pthread_attr_init(&attributes);
+  ::pthread_attr_setstacksize(&attributes, 65536);
+  for (int i = 0; i < count; ++i) {
+    pthread_t thread{};
+    ::pthread_create(&thread, &attributes, work, nullptr);
+  }
+  // All of them asleep: the numbers stand.
+  ::usleep(150'000);
+}
+
+inline void* sleep_for_ever(void*) {
+  for (;;) ::pause();
+}
+/// Runs a little ten times a second.
+inline void* turn_over(void*) {
+  for (;;) ::usleep(100'000);
+}
 
 }  // namespace boxo::test

@@ -7,15 +7,13 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
-#include <cerrno>
 #include <cstring>
 #include <map>
 
+#include "collectors/reading.h"
 #include "collectors/host/sock_diag.h"
 #include "collectors/host/socket_ledger.h"
-#include "collectors/host/socket_sources.h"
 #include "tests/unit/host_helpers.h"
 #include "tests/unit/tree.h"
 
@@ -312,134 +310,13 @@ TEST_CASE("sockets: text tables, well-formed and not") {
   CHECK(sockets[5].state == kClosed);
 }
 
-namespace {
-
-Socket tcp_socket(SocketSource source, std::uint32_t inode, std::uint64_t id, std::uint64_t sent) {
-  Socket socket;
-  socket.source = source;
-  socket.state = kEstablished;
-  socket.inode = inode;
-  socket.id = id;
-  if (source != SocketSource::kTables) socket.sent = sent;
-  return socket;
-}
-
-/// A process whose descriptors are the sockets with these inodes.
-struct WithSockets : Tree {
-  WithSockets(std::initializer_list<std::uint32_t> inodes) : Tree({{"stat", ""}, {"fd/", ""}}) {
-    int number = 3;
-    for (const std::uint32_t inode : inodes)
-      put("fd/" + std::to_string(number++), "->socket:[" + std::to_string(inode) + "]");
+TEST_CASE("sockets: without a descriptor to spare that is the reason, and the mend") {
+  const auto processes = only(::getpid());
+  std::string text;
+  {
+    const test::NoDescriptors none;
+    const auto opened = SockDiag::open(processes.front());
+    if (!opened) text = reason(opened.error());
   }
-};
-
-}  // namespace
-
-TEST_CASE("sockets: another source, or none for a while, counts nothing twice") {
-  const WithSockets tree{11, 12, 13};
-  std::vector<Process> processes;
-  processes.push_back({{1, 1}, {}, "", *Dir::open(tree.path())});
-  Socket udp = tcp_socket(SocketSource::kDiag, 13, 7, 0);
-  udp.protocol = Protocol::kUdp;
-  udp.drops = 5;
-  const auto diag = [&](std::uint64_t more) {
-    // Behind inode 12 there are two, as with MPTCP.
-    return std::vector<Socket>{tcp_socket(SocketSource::kDiag, 11, 100, 1000 + more), udp,
-                               tcp_socket(SocketSource::kDiag, 12, 200, 10),
-                               tcp_socket(SocketSource::kDiag, 12, 201, 20)};
-  };
-  SocketLedger ledger;
-  const auto update = [&](const std::vector<Socket>& sockets,
-                          const SocketLedger::Complete& complete = {true, true, true}) {
-    ::usleep(5'000);  // looks are at least a few of their own durations apart
-    ledger.update(processes, sockets, complete);
-    CHECK(ledger.owner().trouble() == "");
-  };
-  update(diag(0));
-  CHECK(ledger.total(SocketLedger::kSent) == 1030);
-  CHECK(ledger.total(SocketLedger::kDrops) == 5);
-  Socket drops = udp;
-  drops.source = SocketSource::kTables;
-  drops.id = 0;
-  drops.drops = 6;
-  const std::vector<Socket> tables = {tcp_socket(SocketSource::kTables, 12, 0, 0), drops,
-                                      tcp_socket(SocketSource::kTables, 12, 0, 0),
-                                      tcp_socket(SocketSource::kTables, 11, 0, 0)};
-  for (int round = 0; round < 2; ++round) {
-    update(tables);
-    CHECK(ledger.total(SocketLedger::kSent) == 1030);
-    CHECK(ledger.total(SocketLedger::kDrops) == 6);
-  }
-  udp.drops = 7;
-  update(diag(4));
-  CHECK(ledger.total(SocketLedger::kSent) == 1034);
-  CHECK(ledger.total(SocketLedger::kDrops) == 7);
-  CHECK(ledger.own().size() == 4);
-  // No answer for TCP this time.
-  update({udp}, {false, true, true});
-  CHECK(ledger.own().size() == 1);
-  update(diag(5));
-  CHECK(ledger.total(SocketLedger::kSent) == 1035);
-  // A reader of the target's own: the same sockets by other numbers, one of them in two processes.
-  std::vector<Socket> own = diag(6);
-  for (Socket& socket : own) {
-    socket.source = SocketSource::kKernel;
-    socket.id += 7000;
-  }
-  own.push_back(own.front());
-  ledger.update_own(own);
-  CHECK(ledger.own().size() == 4);
-  CHECK(ledger.total(SocketLedger::kSent) == 1036);
-  CHECK(ledger.total(SocketLedger::kDrops) == 7);
-  update(diag(7));
-  CHECK(ledger.total(SocketLedger::kSent) == 1037);
-  // All closed, and numbers of an inode that comes back after all count.
-  update({});
-  CHECK(ledger.own().empty());
-  update(diag(5));
-  CHECK(ledger.total(SocketLedger::kSent) == 1037 + 1035);
-}
-
-TEST_CASE("sockets: each protocol by itself, with its own reason") {
-  std::vector<Process> processes;
-  processes.push_back({{1, 1}, {}, "", *Dir::open("/proc/self")});
-  const auto one = [](Protocol protocol, SocketSource source) {
-    Socket socket = tcp_socket(source, static_cast<std::uint32_t>(11 + index_of(protocol)), 5, 10);
-    socket.protocol = protocol;
-    return socket;
-  };
-  int asked = 0;
-  SocketSources::Doors doors;
-  bool unix_table = true;
-  doors.diag = [&](const Process&) -> Result<SocketSources::Read> {
-    return SocketSources::Read([&](Protocol protocol, std::vector<Socket>& out) -> Result<> {
-      out.push_back(one(protocol, SocketSource::kDiag));
-      if (protocol == Protocol::kTcp) return {};
-      ++asked;
-      return Error{"sock_diag: No such file or directory", {}, ENOENT};
-    });
-  };
-  doors.table = [&](const Process&, Protocol protocol, std::vector<Socket>& out) -> Result<> {
-    if (protocol == Protocol::kUnix && !unix_table) return Error{"net/unix: Permission denied", {}, EACCES};
-    out.push_back(one(protocol, SocketSource::kTables));
-    return {};
-  };
-  SocketSources sources(doors);
-  for (int round = 0; round < 2; ++round) {
-    sources.read(processes);
-    REQUIRE(sources.sockets().size() == 3);
-    CHECK(sources.sockets()[0].source == SocketSource::kDiag);
-    CHECK(sources.sockets()[1].source == SocketSource::kTables);
-    CHECK(sources.details_trouble(Protocol::kTcp) == "");
-    CHECK(sources.details_trouble(Protocol::kUdp).find("no udp_diag") != std::string::npos);
-    CHECK(sources.details_trouble(Protocol::kUnix).find("no unix_diag") != std::string::npos);
-    for (const Protocol protocol : kProtocols) CHECK(sources.trouble(protocol) == "");
-  }
-  // Not again at every tick: the kernel would look for a module each time.
-  CHECK(asked == 2);
-  unix_table = false;
-  sources.read(processes);
-  CHECK(sources.sockets().size() == 2);
-  CHECK(sources.trouble(Protocol::kUdp) == "");
-  CHECK(sources.trouble(Protocol::kUnix).find("net/unix: Permission denied") == 0);
+  CHECK(text.find("Too many open files: raise how many") != std::string::npos);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #include <doctest/doctest.h>
-#include <pthread.h>
 
+#include <array>
 #include <ctime>
 
 #include "collectors/host/thread_table.h"
@@ -12,6 +12,9 @@ using namespace boxo;
 using namespace boxo::host;
 using boxo::test::Child;
 using boxo::test::only;
+using boxo::test::process_of;
+using boxo::test::sleep_for_ever;
+using boxo::test::start_threads;
 using boxo::test::Tree;
 
 namespace {
@@ -22,22 +25,6 @@ std::uint64_t state(const ThreadTable& table, const std::string& name) {
   return ~0ULL;
 }
 
-/// Small stacks: a thousand threads in a test.
-void start_threads(int count, void* (*work)(void*)) {
-  pthread_attr_t attributes;
-  ::pthread_attr_init(&attributes);
-  ::pthread_attr_setstacksize(&attributes, 65536);
-  for (int i = 0; i < count; ++i) {
-    pthread_t thread{};
-    ::pthread_create(&thread, &attributes, work, nullptr);
-  }
-  // All of them asleep: the numbers stand.
-  ::usleep(150'000);
-}
-
-void* sleep_for_ever(void*) {
-  for (;;) ::pause();
-}
 void* nap(void*) {
   for (int i = 0; i < 300; ++i) ::usleep(1000);
   return nullptr;
@@ -112,6 +99,39 @@ TEST_CASE("threads: context switches equal what the kernel says, and stay when t
   table.update({});
   CHECK(table.totals().voluntary == voluntary);
   CHECK(table.totals().involuntary == involuntary);
+}
+
+TEST_CASE("threads: what those of a process that ran before it came had counted is left out") {
+  const Child main([] {
+    for (int i = 0; i < 50; ++i) ::usleep(100);
+  });
+  const Child late([] {
+    start_threads(3, sleep_for_ever);
+    ::signal(SIGUSR1, [](int) {});
+    for (int i = 0; i < 500; ++i) ::usleep(100);
+  });
+  auto list = only(main.pid());
+  ThreadTable table;
+  table.update(list);
+  const auto [voluntary, involuntary] = switches_of(list[0]);
+  list.push_back(process_of(late.pid()));
+  list.back().ran_before = true;
+  for (int round = 0; round < 2; ++round) {
+    table.update(list);
+    CHECK(table.size() == 5);
+    CHECK(table.totals().voluntary == voluntary);
+    CHECK(table.totals().involuntary == involuntary);
+  }
+  const auto before = switches_of(list[1]).first;
+  ::kill(late.pid(), SIGUSR1);
+  auto after = before;
+  for (int tries = 0; tries < 500 && after == before; ++tries) {
+    ::usleep(20'000);
+    after = switches_of(list[1]).first;
+  }
+  REQUIRE(after > before);
+  table.update(list);
+  CHECK(table.totals().voluntary == voluntary + (after - before));
 }
 
 TEST_CASE("threads: those that end between keep what they had") {
@@ -278,4 +298,59 @@ TEST_CASE("threads: read by the kernel's iterator, by files, and by the iterator
   table.update(list, &reader);
   CHECK(table.totals().voluntary == 18 + 1 + 2 + 2);
   CHECK(table.size() == 2);
+}
+
+TEST_CASE("threads: one that calls exec has the main one's number and start time, and goes on with its own counts") {
+  Tree tree({{"9/stat", ""}});
+  std::vector<Process> list;
+  list.push_back({{9, 1}, {}, "x", *Dir::open(tree.path("9"))});
+  FakeReader reader;
+  ThreadTable table;
+  reader.told = {{9, 'S', 500, 10, 10, 3, 100, 2, 0xa1}, {10, 'S', 600, 90, 50, 3, 5000, 7, 0xa2}};
+  table.update(list, &reader);
+  reader.told = {{9, 'R', 500, 95, 60, 4, 5003, 7, 0xa2}};
+  table.update(list, &reader);
+  CHECK(table.totals().voluntary == 100 + 5003);
+  CHECK(table.totals().involuntary == 9);
+  CHECK(table.totals().wait_ns == 70);
+  // One that has less than the main one, and one that was not seen before.
+  reader.told.push_back({11, 'S', 700, 1, 1, 1, 10, 0, 0xa3});
+  table.update(list, &reader);
+  reader.told = {{9, 'R', 500, 2, 2, 1, 14, 0, 0xa3}};
+  table.update(list, &reader);
+  CHECK(table.totals().voluntary == 100 + 5003 + 14);
+  reader.told = {{9, 'R', 500, 1, 1, 1, 5, 0, 0xa4}};
+  table.update(list, &reader);
+  CHECK(table.totals().voluntary == 100 + 5003 + 14 + 5);
+}
+
+TEST_CASE("threads: without the kernel's names of them, the counts tell which one called exec") {
+  const auto status = [](int voluntary) {
+    return "State:\tS (sleeping)\nvoluntary_ctxt_switches:\t" + std::to_string(voluntary) +
+           "\nnonvoluntary_ctxt_switches:\t0\n";
+  };
+  // The stack's address is field 28.
+  const auto stat = [](int stack) {
+    std::string text = "9 (x) y) S";
+    for (int field = 4; field < 28; ++field) text += " 1";
+    return text + " " + std::to_string(stack) + " 0\n";
+  };
+  for (const auto& [main, now, total] : {std::array{100, 5003, 5103}, std::array{7000, 5003, 12003},
+                                         std::array{4000, 4002, 9002}, std::array{6000, 30, 11030}}) {
+    Tree tree({{"9/stat", ""},
+               {"9/task/9/stat", stat(70)},
+               {"9/task/9/status", status(main)},
+               {"9/task/10/status", status(5000)}});
+    std::vector<Process> list;
+    list.push_back({{9, 1}, {}, "x", *Dir::open(tree.path("9"))});
+    ThreadTable table;
+    for (int i = 0; i < 2; ++i) table.update(list);
+    CHECK(table.totals().voluntary == static_cast<std::uint64_t>(main) + 5000);
+    tree.remove("9/task/10");
+    tree.put("9/task/9/status", status(now));
+    tree.put("9/task/9/stat", stat(80));
+    for (int i = 0; i < 2; ++i) table.update(list);
+    CHECK(table.trouble() == "");
+    CHECK(table.totals().voluntary == static_cast<std::uint64_t>(total));
+  }
 }

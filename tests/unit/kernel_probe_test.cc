@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/magic.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -16,12 +17,14 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstddef>
 #include <numeric>
 
 #include "collectors/kernel/membership.h"
 #include "collectors/kernel/privileges.h"
 #include "collectors/kernel/probe.h"
 #include "collectors/kernel/windows.h"
+#include "tests/unit/host_helpers.h"
 
 using namespace boxo;
 using namespace boxo::kernel;
@@ -135,7 +138,7 @@ struct Kernel {
     auto probe = load_members(named("members"), context);
     if (!probe) FAIL(probe.error().text());
     members.emplace(std::move(*probe));
-    auto made = Membership::make(*members, context.pidns == 0xEFFFFFFC);
+    auto made = Membership::make(*members, context.pidns == kFirstPidNamespace);
     REQUIRE(made);
     membership.emplace(std::move(*made));
   }
@@ -164,6 +167,14 @@ constexpr auto kRunqueue = "boxo_resource_runqueue_latency_seconds";
 constexpr auto kOffcpu = "boxo_resource_offcpu_seconds";
 
 }  // namespace
+
+TEST_CASE("kernel: how often a program was skipped is known where the kernel counts it") {
+  bpf_prog_info info{};
+  info.recursion_misses = 7;
+  CHECK(missed_runs(info, sizeof(info)) == 7);
+  // What Linux 5.11 fills in ends before it.
+  CHECK_FALSE(missed_runs(info, offsetof(bpf_prog_info, recursion_misses)));
+}
 
 TEST_CASE("every probe describes itself without privileges") {
   CHECK(descriptions().size() == embedded_probes().size());
@@ -212,6 +223,61 @@ TEST_CASE("a metric by remote address says so, and chooses among the values that
   raw.first = 0;
   std::strcpy(raw.values, "a,b;sent,received");
   CHECK_FALSE(describe_metric(raw));
+}
+
+TEST_CASE("a metric names a program for each value of its first label, or none") {
+  metric raw{};
+  std::strcpy(raw.name, "boxo_x");
+  std::strcpy(raw.labels, "filesystem,direction");
+  std::strcpy(raw.values, "ext4,xfs;sent,received");
+  REQUIRE(describe_metric(raw));
+  CHECK(describe_metric(raw)->programs.empty());
+  std::strcpy(raw.programs, "a,b");
+  const auto good = describe_metric(raw);
+  REQUIRE(good);
+  CHECK(good->programs == std::vector<std::string>{"a", "a", "b", "b"});
+  std::strcpy(raw.programs, "a");
+  CHECK_FALSE(describe_metric(raw));
+}
+
+TEST_CASE("what a tracepoint would tell that is not there is left out, and says why") {
+  if (!can_load()) return;
+  // As where the module comes after the agent: the same probe with a name that no kernel has.
+  const EmbeddedProbe& embedded = named("fsync").object;
+  std::string bytes(reinterpret_cast<const char*>(embedded.data), embedded.size);
+  const std::string_view xfs = "xfs_file_fsync", none = "xfs_file_nosuc";
+  REQUIRE(bytes.find(xfs) != std::string::npos);
+  for (std::size_t at = bytes.find(xfs); at != std::string::npos; at = bytes.find(xfs, at))
+    bytes.replace(at, xfs.size(), none);
+  const auto changed = describe({"fsync", reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()});
+  REQUIRE(changed);
+  Kernel kernel;
+  auto probe = Probe::load(*changed, kernel.context);
+  if (!probe) FAIL(probe.error().text());
+  REQUIRE(probe->attach());
+  Snapshot snapshot;
+  REQUIRE(probe->collect(snapshot));
+  constexpr auto kSyncs = "boxo_resource_fsyncs_total";
+  CHECK(value_of(snapshot, kSyncs, "xfs") == -1);
+  const auto told = std::ranges::find_if(snapshot.absences(), [](const Absence& one) {
+    return one.metric == kSyncs && one.reason.starts_with("filesystem xfs: ");
+  });
+  REQUIRE(told != snapshot.absences().end());
+  CHECK(told->reason.find("xfs_file_nosuc") != std::string::npos);
+}
+
+TEST_CASE("a histogram with labels begins at zero for each of them") {
+  if (!can_load()) return;
+  Kernel kernel;
+  auto probe = Probe::load(named("sched"), kernel.context);
+  if (!probe) FAIL(probe.error().text());
+  REQUIRE(probe->attach());
+  Snapshot snapshot;
+  REQUIRE(probe->collect(snapshot));
+  const Family* family = snapshot.find(kOffcpu);
+  REQUIRE(family != nullptr);
+  CHECK(family->samples.size() == 13);
+  CHECK(count_of(snapshot, kOffcpu) == 0);
 }
 
 TEST_CASE("sleeps and yields of the target are counted exactly, and nobody else's") {
@@ -511,4 +577,13 @@ TEST_CASE("a share of the time is spread evenly") {
   CHECK(taken <= 101);
   Windows always;
   for (int i = 0; i < 10; ++i) CHECK(always.next());
+}
+
+TEST_CASE("kernel types: without a descriptor it is not the kernel that has none") {
+  if (::access("/sys/kernel/btf/vmlinux", R_OK) != 0) return;
+  const test::NoDescriptors none;
+  const auto types = KernelTypes::read();
+  REQUIRE_FALSE(types);
+  CHECK(types.error().text().find("Too many open files") != std::string::npos);
+  CHECK(types.error().text().find("CONFIG_DEBUG_INFO_BTF") == std::string::npos);
 }

@@ -1,38 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #include <doctest/doctest.h>
-#include <unistd.h>
 
-#include <array>
 #include <string>
 
 #include "collectors/log.h"
+#include "tests/unit/on_stderr.h"
 
 using namespace boxo;
-
-namespace {
-
-/// What `write` sends to standard error.
-template <class Write>
-std::string on_stderr(Write write) {
-  std::array<int, 2> ends{};
-  REQUIRE(::pipe(ends.data()) == 0);
-  const int kept = ::dup(STDERR_FILENO);
-  ::dup2(ends[1], STDERR_FILENO);
-  ::close(ends[1]);
-  write();
-  ::dup2(kept, STDERR_FILENO);
-  ::close(kept);
-  std::string text(4096, '\0');
-  const ssize_t n = ::read(ends[0], text.data(), text.size());
-  ::close(ends[0]);
-  text.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
-  return text;
-}
-
-}  // namespace
+using test::on_stderr;
 
 TEST_CASE("a message is one line whatever it holds") {
   CHECK(on_stderr([] { log_warn("name \"a\nb\x1b[31m\""); }) == "boxo-agent: warn: name \"a?b?[31m\"\n");
+  CHECK(on_stderr([] { log_warn("gr\u00fcn \xff\xc3."); }) == "boxo-agent: warn: gr\u00fcn ??.\n");
   CHECK(on_stderr([] { log_info("listening"); }) == "boxo-agent: listening\n");
 }
 
@@ -43,4 +22,22 @@ TEST_CASE("messages above the level are not written") {
   set_log_level(LogLevel::kInfo);
   CHECK(log_level("warn") == LogLevel::kWarn);
   CHECK_FALSE(log_level("loud").has_value());
+}
+
+TEST_CASE("changes are told at once, but no two within a minute") {
+  using std::chrono::seconds;
+  const Changes::Clock::time_point start{};
+  Changes changes("");
+  CHECK_FALSE(changes.update("", start));
+  CHECK(changes.update("broken", start + seconds(1)) == "");
+  CHECK_FALSE(changes.update("broken", start + seconds(100)));
+  CHECK(changes.update("", start + seconds(101)) == "");
+  for (int i = 0; i < 10; ++i) CHECK_FALSE(changes.update(i % 2 == 0 ? "broken" : "", start + seconds(102 + i)));
+  CHECK_FALSE(changes.update("worse", start + seconds(160)));
+  CHECK(changes.update("worse", start + seconds(161)) == " (10 changes before were not logged)");
+  // It came and went in between: what was told last is true.
+  CHECK_FALSE(changes.update("", start + seconds(170)));
+  CHECK_FALSE(changes.update("worse", start + seconds(171)));
+  CHECK_FALSE(changes.update("worse", start + seconds(300)));
+  CHECK(changes.update("", start + seconds(301)) == " (2 changes before were not logged)");
 }

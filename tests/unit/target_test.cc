@@ -2,9 +2,16 @@
 #include "collectors/target.h"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
+#include <algorithm>
+#include <filesystem>
+#include <thread>
+
+#include "collectors/members.h"
 #include "collectors/process_table.h"
 #include "tests/unit/fake_proc.h"
+#include "tests/unit/host_helpers.h"
 
 using namespace boxo;
 using boxo::test::FakeProc;
@@ -18,7 +25,8 @@ using Pids = std::vector<pid_t>;
 
 Result<Target> make(Kind kind, const FakeProc& proc, pid_t pid = 0, const std::string& name = {},
                     const std::string& cgroups = "/nonexistent") {
-  return Target::make({kind, pid, name}, proc.path(), cgroups);
+  // At time 0 nobody has begun before.
+  return Target::make({kind, pid, name}, proc.path(), cgroups, [] { return std::uint64_t{0}; });
 }
 
 Pids pids(const Target& target) {
@@ -168,6 +176,54 @@ TEST_CASE("zombies") {
     proc.put("100/stat", FakeProc::stat({100, 1, 10, "prog", 'Z', 3}));
     CHECK(after_refresh(*target) == Pids{100, 101});
   }
+}
+
+TEST_CASE("a main thread that has ended while others go on: what they share is read of one of these") {
+  FakeProc proc{{1, 0, 1}, {100, 1, 10}, {101, 100, 11}};
+  const auto headless = [&](int pid) {
+    const std::string tasks = std::to_string(pid) + "/task/" + std::to_string(pid);
+    proc.put(std::to_string(pid) + "/stat", FakeProc::stat({pid, 1, static_cast<std::uint64_t>(pid - 90), "prog", 'Z', 2}));
+    proc.put(tasks + "/stat", FakeProc::stat({pid, 1, static_cast<std::uint64_t>(pid - 90), "prog", 'Z', 2}));
+    proc.put(tasks + "5/stat", FakeProc::stat({10 * pid + 5, 1, 20, "prog", 'S', 2}));
+    proc.put(tasks + "5/environ", "of " + std::to_string(pid));
+  };
+  proc.put("100/environ", "of its own");
+  auto target = make(Kind::kPid, proc, 100);
+  REQUIRE(target);
+  CHECK(*target->main()->shared().read("environ") == "of its own");
+  proc.put("100/environ", "");
+  for (const int pid : {100, 101}) headless(pid);
+  const std::uint64_t before = target->generation();
+  CHECK(after_refresh(*target) == Pids{100, 101});
+  CHECK(target->generation() != before);
+  for (const Process& process : target->processes()) {
+    CHECK(process.survivor == ProcessId{10 * process.id.pid + 5, 20});
+    CHECK(*process.shared().read("environ") == "of " + std::to_string(process.id.pid));
+  }
+  // It ends too, and another one is there; then nobody.
+  proc.put("100/task/1005/stat", FakeProc::stat({1005, 1, 20, "prog", 'X', 2}));
+  proc.put("100/task/1007/stat", FakeProc::stat({1007, 1, 21, "prog", 'S', 2}));
+  target->refresh();
+  CHECK(target->main()->survivor == ProcessId{1007, 21});
+  CHECK(target->restarts() == 0);
+  for (const char* file : {"101/stat", "101/task/101/stat"}) proc.put(file, FakeProc::stat({101, 100, 11, "prog", 'Z', 1}));
+  target->refresh();
+  CHECK(target->processes()[1].survivor == ProcessId{});
+  CHECK(target->processes()[1].shared().fd() == target->processes()[1].proc.fd());
+}
+
+TEST_CASE("a name stays with a process whose main thread has ended") {
+  FakeProc proc{{1, 0, 1}, {100, 1, 10, "node"}};
+  proc.put("100/exe", "->/bin/node");
+  auto target = make(Kind::kComm, proc, 0, "node");
+  REQUIRE(target);
+  REQUIRE(target->up());
+  proc.remove("100/exe");
+  proc.put("100/stat", FakeProc::stat({100, 1, 10, "node", 'Z', 2}));
+  proc.put("100/task/105/stat", FakeProc::stat({105, 1, 20, "other", 'S', 2}));
+  proc.put("100/task/105/exe", "->/bin/node");
+  for (int i = 0; i < 3; ++i) CHECK(after_refresh(*target) == Pids{100});
+  CHECK(target->restarts() == 0);
 }
 
 TEST_CASE("a pid that names no process") {
@@ -425,9 +481,106 @@ TEST_CASE("where the kernel follows the target, others are looked at only when i
   target.refresh();
   CHECK(target.processes().size() == 4);
 
+  // One whose parent came and went meanwhile, and a stranger that is as new.
+  Pids born{106, 103, 999};
+  handover->born = [&born] { return born; };
+  forks = Forks{9, target.generation()};
+  proc.add({.pid = 106, .parent = 1, .start = 16});
+  proc.add({.pid = 107, .parent = 1, .start = 16});
+  target.refresh();
+  CHECK(pids(target) == Pids{100, 102, 103, 104, 106});
+  CHECK(target.processes().back().parent.pid == 0);
+  // The kernel follows another set than this one: what was born to that says nothing.
+  forks->count = 10;
+  born = {107};
+  target.refresh();
+  CHECK(target.processes().size() == 5);
+
   // No word of the kernel any more.
   forks.reset();
   proc.add({.pid = 105, .parent = 100, .start = 15});
   target.refresh();
-  CHECK(target.processes().size() == 5);
+  CHECK(target.processes().size() == 6);
+}
+
+TEST_CASE("new processes are found by their pids, and threads are none") {
+  if (!std::filesystem::exists("/proc/sys/kernel/ns_last_pid")) {
+    MESSAGE("skipped: this kernel does not tell the last pid");
+    return;
+  }
+  auto target = *Target::make({Kind::kPid, ::getpid(), ""});
+  target.refresh();
+  target.refresh();
+  const std::size_t before = target.processes().size();
+  for (int round = 0; round < 3; ++round) {
+    const auto generation = target.generation();
+    std::thread([&] { target.refresh(); }).join();
+    CHECK(target.generation() == generation);
+    boxo::test::Child child([] {
+      ::signal(SIGCHLD, SIG_IGN);  // its child is gone when it has ended
+      (void)!::fork();             // and waits to be killed as well
+    });
+    target.refresh();
+    REQUIRE(target.processes().size() == before + 2);
+    boxo::test::Child gone([] {});
+    gone.end();
+    target.refresh();
+    CHECK(target.processes().size() == before + 2);
+    const Process* grandchild = nullptr;
+    for (const Process& process : target.processes())
+      if (process.parent.pid == child.pid()) grandchild = &process;
+    REQUIRE(grandchild != nullptr);
+    ::kill(grandchild->id.pid, SIGKILL);
+    while (is_there(*grandchild)) ::usleep(1000);
+    CHECK(after_refresh(target).size() == before + 1);
+    child.end();
+    CHECK(after_refresh(target).size() == before);
+  }
+}
+
+TEST_CASE("a look at members and what is new does not list the others") {
+  if (!std::filesystem::exists("/proc/sys/kernel/ns_last_pid")) {
+    MESSAGE("skipped: this kernel does not tell the last pid");
+    return;
+  }
+  const auto proc = *Dir::open("/proc");
+  const auto alive = [](const ProcessTable::Row&) { return true; };
+  // Where more processes are begun meanwhile than there are, all are listed: then once more.
+  bool seen = false;
+  for (int i = 0; i < 50 && !seen; ++i) {
+    ProcessTable table(proc);
+    boxo::test::Child stranger([] {});
+    REQUIRE(table.look(alive));
+    REQUIRE(table.look(alive));
+    const pid_t pid = stranger.pid();
+    stranger.end();
+    const boxo::test::Child fresh([] {});
+    REQUIRE(table.look(alive, ProcessTable::Scope::kMembersNew));
+    REQUIRE(table.find(fresh.pid()) != nullptr);
+    CHECK(std::any_of(table.fresh().begin(), table.fresh().end(),
+                      [&](std::size_t at) { return table.rows()[at].pid == fresh.pid(); }));
+    CHECK(table.find(fresh.pid())->parent == ::getpid());
+    seen = table.find(pid) != nullptr;  // nobody has looked whether it is still there
+    REQUIRE(table.look(alive));
+    CHECK(table.find(pid) == nullptr);
+    CHECK(table.find(fresh.pid()) != nullptr);
+    CHECK(table.fresh().size() < table.rows().size());
+  }
+  CHECK(seen);
+}
+
+TEST_CASE("more processes than there are descriptors for") {
+  FakeProc proc{{100, 1, 10}};
+  for (pid_t pid = 101; pid <= 200; ++pid) proc.add({pid, 100, 11});
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit few{240, before.rlim_max};
+  ::setrlimit(RLIMIT_NOFILE, &few);
+  auto target = make(Kind::kPid, proc, 100);
+  REQUIRE(target);
+  // A twelfth: with what collectors open for each that is half of all.
+  CHECK(target->processes().size() == 20);
+  CHECK(after_refresh(*target).size() == 20);
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  CHECK(after_refresh(*target).size() == 101);
 }

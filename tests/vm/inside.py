@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import platform
-import re
 import signal
 import socket
 import subprocess
@@ -114,13 +113,15 @@ def example():
             group.rmdir()
 
 
+ON_REQUEST = ["--probe", "syscalls", "--probe", "filecalls"]  # the probes that are off by default
+
+
 def check(out, case, pid, prefix=()):
     """What the agent says of this kernel under these circumstances, with all probes, also those that are off by default."""
-    command = [*prefix, BUILD / "agent" / "boxo-agent", "--check", "--events", "/dev/shm/boxo-example.sock", "--pid", str(pid)]
+    command = [*prefix, BUILD / "agent" / "boxo-agent", "--check", "--events", "/dev/shm/boxo-example.sock", "--pid", str(pid),
+               *ON_REQUEST]
     try:
-        r = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        if more := re.findall(r" only with --probe (\S+)", r.stdout.partition("Not exported")[0]):
-            r = subprocess.run([*command, *(x for m in more for x in ("--probe", m))], capture_output=True, text=True, timeout=120)
+        r = subprocess.run(command, capture_output=True, text=True, timeout=600)
         (out / f"check {case}").write_text(r.stdout)
         if r.returncode:
             print(f"inside: --check ({case}) ended with {r.returncode}: {r.stderr}", flush=True)
@@ -133,50 +134,102 @@ NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--boun
 
 
 # Of these files the tests that hang on the kernel: each probe against known numbers, the kernel's accounts of a process,
-# cgroups, namespaces, what it lets be done. With [CASE]: of a parametrized test only that one. An agent with all its probes
-# takes seconds to begin where everything is emulated; a file that is not here is run whole.
+# cgroups, namespaces, what it lets be done. With [CASE]: of a parametrized test only that one. Beside each test the probes
+# that it is about: it gets no others, since loading one more takes a fifth of a second and more where everything is emulated.
+# ALL are loaded together where that is what is tested.
+ALL, NONE = None, ""
 NEAR = {
+    "test_cgroups.py": dict.fromkeys([
+        "test_cgroup_memory_and_cpu_limits", "test_out_of_memory_kills", "test_a_cgroup_sums_its_processes",
+        "test_cpu_time_of_a_cgroup", "test_pressure_of_a_cgroup_and_of_the_host", "test_what_a_cgroup_is_charged_for",
+        "test_hits_of_the_limit_of_a_group_above",
+        "test_io_of_a_cgroup_by_device",
+    ], NONE),
+    "test_children.py": dict.fromkeys([
+        "test_counted_whole[with threads and more than once-ignored]", "test_counted_whole[with threads and more than once-orphans]",
+        "test_those_that_were_seen[ignored]", "test_those_that_were_seen[orphans]",
+    ], "endings"),
     "test_kernel.py": {
-        "test_sleeps_yields_fsyncs_reads_threads_and_connects_are_counted", "test_children_that_live_between_two_ticks_are_counted",
-        "test_the_agent_in_another_pid_namespace", "test_system_calls_only_when_asked_for",
-        "test_cap_bpf_and_cap_perfmon_are_enough",
+        "test_sleeps_yields_fsyncs_reads_threads_and_connects_are_counted": ALL,
+        "test_children_that_live_between_two_ticks_are_counted": "sched tasks",
+        "test_the_agent_in_another_pid_namespace": "sched",
+        "test_system_calls_only_when_asked_for": "syscalls",
+        "test_cap_bpf_and_cap_perfmon_are_enough": ALL,
     },
     "test_disk.py": {
-        "test_what_the_kernel_writes_back_for_the_cgroup[--pid]", "test_write_amplification_of_small_appends",
-        "test_reads_through_an_empty_and_a_full_page_cache", "test_page_faults_that_wait_for_the_disk",
-        "test_reclaim_in_a_small_cgroup", "test_writers_held_back_by_dirty_pages", "test_out_of_memory_kills", "test_signals",
+        "test_what_the_kernel_writes_back_for_the_cgroup[--pid]": "blockio",
+        "test_write_amplification_of_small_appends": "blockio files fsync filecalls",
+        "test_reads_through_an_empty_and_a_full_page_cache": "blockio pagecache files filecalls",
+        "test_page_faults_that_wait_for_the_disk": "sched pagecache",
+        "test_reclaim_in_a_small_cgroup": "throttling",
+        "test_writers_held_back_by_dirty_pages": "throttling",
+        "test_out_of_memory_kills": "tasks",
+        "test_signals": "tasks",
+    },
+    "test_tcp.py": {
+        "test_two_share_a_port[target]": "tcp",
+        "test_a_listener_that_begins_before_or_after_the_agent[before-listen]": "tcp",
+        "test_a_listener_that_begins_before_or_after_the_agent[after-multipath]": "tcp",
+        "test_resets_by_both_sides": "tcp",
+        "test_dials_that_nobody_answers_are_no_loss[probe]": "tcp readers",
+        "test_bytes_of_connections_that_live_between_two_ticks[TCP-iterators]": "tcp readers",
+        "test_bytes_of_connections_that_live_between_two_ticks[TCP-sock_diag]": "tcp",
+        "test_bytes_of_connections_that_live_between_two_ticks[MPTCP-iterators]": "tcp readers",
+        "test_what_a_connection_has_after_it_was_last_read[iterators]": "tcp readers",
+        "test_what_a_connection_has_after_it_was_last_read[sock_diag]": "tcp",
+        "test_retransmitted_segments_as_the_sockets_count_them": "tcp",
+        "test_a_multipath_connection_counts_once[multipath at both ends]": "tcp",
     },
     "test_network.py": {
-        "test_two_share_a_port[target]", "test_a_listener_that_begins_before_or_after_the_agent[before-listen]",
-        "test_a_listener_that_begins_before_or_after_the_agent[after-multipath]", "test_resets_by_both_sides",
-        "test_retransmitted_segments_as_the_sockets_count_them", "test_datagrams_to_and_from_several_remotes[IPv4]",
-        "test_what_counts_as_quic", "test_drops_by_reason", "test_tcp_by_remote[listen]",
+        "test_datagrams_to_and_from_several_remotes[IPv4]": "udp",
+        "test_what_counts_as_quic": "udp",
+        "test_drops_by_reason": "udp",
+        "test_tcp_by_remote[listen]": "udp",
     },
-    "test_host.py": {
+    "test_host.py": dict.fromkeys([
         "test_context_switches[direct]", "test_cpu_of_the_process_and_of_its_children[direct]", "test_memory_by_kind[direct]",
         "test_disk_bytes[direct]", "test_sockets_and_bytes[direct]", "test_retransmits_and_loss[direct]", "test_udp_drops[direct]",
         "test_sockets_in_another_network_namespace", "test_another_network_namespace_without_the_privilege_to_enter_it",
-        "test_what_another_user_may_not_read_is_absent_with_the_mend",
-    },
-    "test_target.py": {
+        "test_what_another_user_may_not_read_is_absent_with_the_mend", "test_interfaces_and_protocols_of_a_network_namespace",
+    ], NONE),
+    "test_target.py": dict.fromkeys([
         "test_a_cgroup_with_all_that_is_in_it[v2-absolute]", "test_a_cgroup_with_all_that_is_in_it[v1 memory-absolute]",
         "test_the_limit_is_the_targets_though_the_agent_sees_only_its_own_group[--pid]",
+    ], "tasks"),
+    "test_bad_circumstances.py": {"test_without_tracefs": ALL, "test_without_btf": ALL, "test_in_32_mib": ALL},
+    "test_scale.py": {
+        "test_nothing_is_counted_twice_when_descriptors_run_out[bpf]": "readers",
+        "test_iterators_tell_what_proc_and_sock_diag_tell[direct]": "readers tcp",
+        "test_iterators_tell_what_proc_and_sock_diag_tell[pid_namespace]": "readers tcp",
     },
-    "test_bad_circumstances.py": {
-        "test_without_tracefs", "test_without_btf", "test_a_program_that_the_verifier_refuses", "test_in_32_mib",
+    "test_waits.py": {
+        "test_waits_that_go_on[agent-sched]": "sched readers", "test_waits_that_go_on[waits-without]": "sched readers",
+        "test_stopped": "sched readers",
     },
-    "test_scale.py": {"test_nothing_is_counted_twice_when_descriptors_run_out[bpf]"},
 }
+# With cgroup v1 what reads cgroups; the rest is the same with v2.
+NEAR_V1 = {"test_what_the_kernel_writes_back_for_the_cgroup[--pid]", "test_reclaim_in_a_small_cgroup", "test_out_of_memory_kills",
+           *NEAR["test_target.py"], *NEAR["test_cgroups.py"]}
 
 
 class Quick:
-    """Of the files of NEAR only those tests."""
+    """Of the live tests only those of NEAR, each with its probes."""
+
+    def __init__(self, cgroup):
+        self.v1 = cgroup == "v1"
+
+    def wanted(self, item):
+        near = item.name in NEAR.get(item.path.name, {}) and (not self.v1 or item.name in NEAR_V1)
+        return near or item.path.parent.name == "vm"
 
     def pytest_collection_modifyitems(self, config, items):
-        def wanted(item):
-            return item.path.name not in NEAR or item.name in NEAR[item.path.name]
-        config.hook.pytest_deselected(items=[i for i in items if not wanted(i)])
-        items[:] = [i for i in items if wanted(i)]
+        config.hook.pytest_deselected(items=[i for i in items if not self.wanted(i)])
+        items[:] = [i for i in items if self.wanted(i)]
+
+    def pytest_runtest_setup(self, item):
+        os.environ.pop("BOXO_PROBES", None)
+        if (probes := NEAR.get(item.path.name, {}).get(item.name)) is not None:
+            os.environ["BOXO_PROBES"] = probes
 
 
 def main(out, cgroup, *arguments):
@@ -194,7 +247,7 @@ def main(out, cgroup, *arguments):
 
     def test(name, *more):
         return int(pytest.main(["-p", "no:cacheprovider", "-v", "--color=no", f"--junitxml={out}/{name}.xml", *more],
-                               [Quick()] if "--quick" in flags else []))
+                               [Quick(cgroup)] if "--quick" in flags else []))
 
     status = test("junit", *arguments)
     if cgroup == "v2" and "--lockdown" in flags:

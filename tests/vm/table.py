@@ -12,7 +12,7 @@ CIRCUMSTANCES = "6.1"  # the kernel on which they are shown
 
 HEAD = """# Which kernel can do what
 
-Written by `tests/vm/run --table`; not edited by hand. Each column is a run of `boxo-agent --check` and of the live tests:
+Written by `tests/vm/run --quick --table`; not edited by hand. Each column is a run of `boxo-agent --check` and of the live tests:
 Debian's stock kernels booted under qemu with all cgroup controllers, and the kernel of the machine that made this page
 (the last column). ✔ works; a number is the reason why not, listed below the table. The tests are counted by the file they
 are in; a run that was not complete has none.

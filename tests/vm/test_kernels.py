@@ -5,6 +5,7 @@ import os
 import subprocess
 
 from conftest import AGENT, TOO_OLD, Page
+from inside import ON_REQUEST
 
 PROC = ["boxo_resource_cpu_seconds_total", "boxo_resource_memory_bytes", "boxo_resource_threads"]
 
@@ -28,8 +29,7 @@ def requested(detail):
 
 
 def test_every_probe_works_or_says_why(check):
-    names = [n for n, (_, detail) in check("--pid", os.getpid()).below("kernel").items() if requested(detail)]
-    rows = check("--pid", os.getpid(), *(x for n in names for x in ("--probe", n))).below("kernel")
+    rows = check("--pid", os.getpid(), *ON_REQUEST).below("kernel")
     assert rows
     wrong = {name: detail for name, (works, detail) in rows.items() if works == (name in TOO_OLD)}
     assert not wrong, wrong

@@ -3,6 +3,7 @@
 package boxoevents
 
 import (
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
@@ -29,7 +30,6 @@ type runtimeNumbers struct {
 func newRuntimeReader() *runtimeReader {
 	return &runtimeReader{
 		samples: []metrics.Sample{
-			{Name: "/sched/goroutines:goroutines"},
 			{Name: "/memory/classes/heap/objects:bytes"},
 		},
 		// Room enough that ReadGCStats need not allocate: it fetches pauses and their ends in one slice.
@@ -43,8 +43,9 @@ func (r *runtimeReader) read() runtimeNumbers {
 	metrics.Read(r.samples)
 	debug.ReadGCStats(&r.stats)
 	now := runtimeNumbers{
-		goroutines: r.samples[0].Value.Uint64(),
-		heapBytes:  r.samples[1].Value.Uint64(),
+		// Not /sched/goroutines, which since Go 1.26 counts the runtime's own too.
+		goroutines: uint64(runtime.NumGoroutine()),
+		heapBytes:  r.samples[0].Value.Uint64(),
 		newCycles:  r.stats.NumGC - r.cycles,
 	}
 	now.newPauses = r.stats.Pause[:min(now.newCycles, int64(len(r.stats.Pause)))]

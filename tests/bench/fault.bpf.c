@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-/* The floor of a probe at every page fault of user space. */
+/* A probe that there is not, at every page fault of user space: its twin shows what it would cost at the least. */
 #include "hist.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

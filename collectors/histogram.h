@@ -6,7 +6,7 @@
 
 #include "collectors/snapshot.h"
 
-namespace boxo::host {
+namespace boxo {
 
 /// A histogram that is added to sample by sample.
 class RunningHistogram {
@@ -27,4 +27,4 @@ class RunningHistogram {
   Histogram state_;
 };
 
-}  // namespace boxo::host
+}  // namespace boxo

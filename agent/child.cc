@@ -17,10 +17,11 @@ namespace {
 
 /// In the child, between fork and exec: only async-signal-safe calls.
 [[noreturn]] void become(char* const* argv, const rlimit& descriptors, int go, int failure) {
-  char byte = 0;
+  char byte = 1;
   // Until it runs it is looked at already, and named in messages.
   const char* const slash = std::strrchr(argv[0], '/');
   ::prctl(PR_SET_NAME, slash == nullptr ? argv[0] : slash + 1);
+  (void)!::write(failure, &byte, 1);
   // End of file instead of a byte: the agent died first.
   if (::read(go, &byte, 1) != 1) ::_exit(125);
   sigset_t none;
@@ -55,6 +56,10 @@ Result<Child> Child::fork_held(const std::vector<std::string>& command, const rl
   if (pid == 0) {
     ::close(go[1]);  // else it would never see the end of file
     become(argv.data(), descriptors, go[0], failure[1]);
+  }
+  failure_write.reset();  // else the end of file would not come if it died early
+  char named = 0;
+  while (::read(failure_read.get(), &named, 1) < 0 && errno == EINTR) {
   }
   return Child(pid, std::move(go_write), std::move(failure_read));
 }

@@ -51,17 +51,17 @@ bool may_trace(const Dir& proc) {
 
 }  // namespace
 
-bool Discovery::is_node(const ProcessTable::Row& row) {
-  if (row.pid == self_ || row.kernel_thread || row.ended) return false;
+Discovery::Node Discovery::is_node(const ProcessTable::Row& row) {
+  if (row.pid == self_ || row.kernel_thread || row.ended) return Node::kNo;
   switch (program(row.pid)) {
     case Program::kOther:
-      return false;
+      return Node::kNo;
     case Program::kBoxo:
-      return row.start_ticks + kSettledSeconds * ticks_per_second() <= now_ticks();
+      return row.start_ticks + kSettledSeconds * ticks_per_second() <= now_ticks() ? Node::kYes : Node::kYoung;
     case Program::kKubo:
       break;
   }
-  return says_daemon(row.pid);
+  return says_daemon(row.pid) ? Node::kYes : Node::kNo;
 }
 
 bool Discovery::is_kubo_call(const ProcessTable::Row& row) {

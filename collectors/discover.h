@@ -21,7 +21,9 @@ class Discovery {
   /// `self` is the agent's own pid, which is never a node.
   Discovery(const Dir& proc, pid_t self) : proc_(&proc), self_(self) {}
 
-  bool is_node(const ProcessTable::Row& row);
+  /// kYoung: it runs such a program, and has not yet run long enough to be told from a call.
+  enum class Node { kNo, kYoung, kYes };
+  Node is_node(const ProcessTable::Row& row);
   /// Whether the process is kubo, but not its daemon: a call such as `ipfs id`, over in a moment. False where the
   /// executable cannot be read.
   bool is_kubo_call(const ProcessTable::Row& row);

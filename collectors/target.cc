@@ -121,7 +121,7 @@ struct Target::Impl {
   bool attached_before = false;
   std::uint64_t looked_at = 0;    // when the last refresh began; of a tree: the last that found it there
   std::uint64_t attached_at = 0;  // when the main process was taken
-  std::vector<ProcessId> fits;    // what could be taken when the main process was looked for
+  std::vector<ProcessId> fits;    // what could be taken, now or soon, when the main process was looked for
   std::vector<ProcessId> fitted;  // the same, when the present or last one was
   std::size_t others_fit = 0;     // how many more could have been taken when the main process was looked for
   std::shared_ptr<const Handover> handover;
@@ -330,18 +330,19 @@ std::optional<pid_t> Target::Impl::find_main() {
   fits.clear();
   for (const std::size_t index : table.candidates(search_all)) {
     const ProcessTable::Row& row = table.rows()[index];
-    const bool match =
-        spec.kind == TargetSpec::Kind::kComm
-            // The scripts around kubo call `ipfs version` and the like before the daemon, under the same name.
-            ? has_name(proc, row.pid, spec.name) && !discovery.is_kubo_call(row)
-            : discovery.is_node(row);
+    const auto match = [&] {
+      if (spec.kind != TargetSpec::Kind::kComm) return discovery.is_node(row);
+      // The scripts around kubo call `ipfs version` and the like before the daemon, under the same name.
+      const bool fit = has_name(proc, row.pid, spec.name) && !discovery.is_kubo_call(row);
+      return fit ? Discovery::Node::kYes : Discovery::Node::kNo;
+    }();
     // It may have been a living one when its row was read, and have ended since.
-    if (!match) continue;
+    if (match == Discovery::Node::kNo) continue;
     auto process = proc.dir(std::to_string(row.pid));
     if (!process) continue;
     const auto stat = read_proc_stat(*process);
     if (!stat || stat->ended() || stat->start_ticks != row.start_ticks) continue;
-    matches.push_back(row.pid);
+    if (match == Discovery::Node::kYes) matches.push_back(row.pid);
     fits.push_back({row.pid, row.start_ticks});
   }
   search_all = false;

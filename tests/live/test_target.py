@@ -381,6 +381,7 @@ def test_a_boxo_based_program_is_found_by_itself(agent, start, namespace, boxono
         return p, time.monotonic()
 
     first, began = node()
+    time.sleep(0.3)  # ticks of the agent: the second one is too young to be taken when the first one is
     second, _ = node()
     processes(a, 1)
     assert time.monotonic() - began > 2.5, "it must have lived for a while"

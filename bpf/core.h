@@ -112,6 +112,8 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct sched_info sched_info;
 	struct pid *thread_pid;
+	unsigned long nvcsw;
+	unsigned long nivcsw;
 	struct files_struct *files;
 	struct signal_struct *signal;
 	struct sighand_struct *sighand;

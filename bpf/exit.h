@@ -82,6 +82,15 @@ static __always_inline bool is_last(u64 *ctx, struct watched *w, struct task_str
 	return process_ends(task) && is_member(w, task->tgid) && take_out(w, task);
 }
 
+/* Whether the process of this thread, which ends, has been taken out of the set at its end. */
+static __always_inline bool ended_as_member(struct task_struct *task)
+{
+	u32 tgid = task->tgid;
+	struct ending *ending = bpf_map_lookup_elem(&endings, &tgid);
+
+	return ending && ending->started_at == task->group_leader->start_boottime;
+}
+
 /* A thread of a member that ends after the one that took its process out of the set. */
 static __always_inline bool is_late(const struct watched *w, struct task_struct *task)
 {

@@ -11,7 +11,12 @@ PROBE = {.help = "which processes and threads belong to the target, followed thr
 
 static __always_inline void remember_thread(struct watched *w, struct task_struct *task)
 {
-	struct thread thread = {.run_delay = task->sched_info.run_delay};
+	struct thread thread = {
+		.run_delay = task->sched_info.run_delay,
+		.told_voluntary = task->nvcsw,
+		.told_involuntary = task->nivcsw,
+		.told_wait = task->sched_info.run_delay,
+	};
 
 	if (task_storage) {
 		if (!bpf_task_storage_get(&threads, task, &thread, BPF_LOCAL_STORAGE_GET_F_CREATE))

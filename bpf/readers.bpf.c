@@ -2,6 +2,7 @@
 /* Iterators over the threads and the sockets of one process: what /proc/PID/task and sock_diag tell, without a file
  * for each thread and without the sockets of everybody else. An iterator over one process needs Linux 6.1. */
 #include "calls.h"
+#include "exit.h"
 #include "hist.h"
 #include "offcpu.h"
 #include "pidns.h"
@@ -111,9 +112,8 @@ static __always_inline u64 now_of_scheduler(void)
 }
 
 /* For how long the task has not been on a CPU. */
-static __always_inline u64 away(struct task_struct *task)
+static __always_inline u64 away(struct task_struct *task, const struct thread *thread)
 {
-	struct thread *thread = thread_of(task);
 	u64 arrived = task->sched_info.last_arrival;
 
 	/* The probe sched saw it leave, and it has not been back. */
@@ -125,6 +125,69 @@ static __always_inline u64 away(struct task_struct *task)
 	u64 left = task->se.exec_start + since(rq->clock, rq->clock_task);
 
 	return since(now_of_scheduler(), left > arrived ? left : arrived);
+}
+
+/* Beside what is counted: the thread has ended, and the kernel counts what is left. */
+#define ENDED (1ULL << 63)
+
+/* What user space is to know of a count that stands at `now`. If the thread ends meanwhile, one exchange is the first: that
+ * of count_rest() sees what was told here, or this one sees that nothing is to be told any more. */
+static __always_inline u64 tell(u64 *told, u64 now)
+{
+	u64 before = *told;
+
+	if (before == now)
+		return now;
+	if (!(before & ENDED))
+		before = __sync_lock_test_and_set(told, now);
+	if (!(before & ENDED))
+		return now;
+	*told = before;
+	return 0;
+}
+
+static __always_inline void count_rest(u64 *sum, u64 *told, u64 now)
+{
+	u64 before = __sync_lock_test_and_set(told, now | ENDED) & ~ENDED;
+
+	if (before < now)
+		__sync_fetch_and_add(sum, now - before);
+}
+
+static __always_inline void count_thread(struct watched *w, struct thread *thread, struct task_struct *task)
+{
+	count_rest(&w->ended_voluntary, &thread->told_voluntary, task->nvcsw);
+	count_rest(&w->ended_involuntary, &thread->told_involuntary, task->nivcsw);
+	count_rest(&w->ended_wait_ns, &thread->told_wait, task->sched_info.run_delay);
+}
+
+SEC("tp_btf/sched_process_exit")
+int TIMED_PROG(on_exit, struct task_struct *task)
+{
+	struct watched *w = watching();
+	u32 tgid = task->tgid;
+
+	if (!w || !w->mark[tgid % WATCH_MARKS] || !task_storage)
+		return 0;
+	if (!is_member(w, tgid) && !ended_as_member(task))
+		return 0;
+	struct thread *thread = thread_of(task);
+
+	if (thread)
+		count_thread(w, thread, task);
+	return 0;
+}
+
+/* The last it did was to leave the CPU for good. */
+SEC("tp_btf/sched_process_free")
+int TIMED_PROG(on_free, struct task_struct *task)
+{
+	struct thread *thread = task_storage ? thread_of(task) : NULL;
+	struct watched *w = watching();
+
+	if (thread && w && thread->told_voluntary & ENDED)
+		count_thread(w, thread, task);
+	return 0;
 }
 
 SEC("iter/task")
@@ -149,10 +212,17 @@ int read_threads(struct bpf_iter__task *ctx)
 
 	if (!pid)
 		return 0;
+	struct thread *thread = thread_of(known);
+
+	if (thread && task_storage) {
+		reading.voluntary = tell(&thread->told_voluntary, reading.voluntary);
+		reading.involuntary = tell(&thread->told_involuntary, reading.involuntary);
+		reading.wait_ns = tell(&thread->told_wait, reading.wait_ns);
+	}
 	reading.waits_for = OFFCPU_REASONS;
 	if (!task->exit_state && (task->__state & (TASK_WAITS | TASK_FROZEN))) {
 		reading.waits_for = offcpu_reason(known, task->__state);
-		reading.blocked_ns = away(known);
+		reading.blocked_ns = away(known, thread);
 	}
 	reading.tid = number_for_agent(pid);
 	if (reading.tid)

@@ -30,6 +30,11 @@ struct thread {
 	u32 syscall;
 	u64 entered_at;
 	u64 reclaim_at; /* when it began to free memory; 0: it does not */
+	/* How much of nvcsw, nivcsw and run_delay is counted: by user space, to which it was told, or since the thread has
+	 * ended. At first what they had when this was made. */
+	u64 told_voluntary;
+	u64 told_involuntary;
+	u64 told_wait;
 };
 
 /* Task storage: 11 ns instead of a hash lookup, and it ends with its task. */

@@ -16,6 +16,10 @@ struct watched {
 	/* Ids of the target's cgroup in the hierarchies of the memory and of the I/O controller; 0: it has none of its own. */
 	__u64 cgroup_memory;
 	__u64 cgroup_io;
+	/* What threads have counted until their end, beyond what the iterator of readers.bpf.c has told of them. */
+	__u64 ended_voluntary;
+	__u64 ended_involuntary;
+	__u64 ended_wait_ns;
 	__u64 attached_at; /* CLOCK_MONOTONIC ns: when probes that are attached for windows were attached last */
 	/* mark[tgid % WATCH_MARKS] is set for every member: a cheap no for nearly everybody else. Bytes, because setting
 	 * one needs no atomic operation (which BPF has only since 5.12). */

@@ -38,6 +38,13 @@ struct ThreadReading {
   std::uint64_t blocked_ns = 0;                 ///< how long it has been waiting now
 };
 
+/// What threads count of themselves.
+struct ThreadCounts {
+  std::uint64_t voluntary = 0;  ///< context switches
+  std::uint64_t involuntary = 0;
+  std::uint64_t wait_ns = 0;  ///< time ready to run, waiting for a CPU
+};
+
 /// Reads all threads or sockets of one process at once, where the kernel can (BPF iterators). Promises: the
 /// values are those of /proc/PID/task and of sock_diag; nothing of other processes is read. Used by the tick
 /// thread only.
@@ -53,6 +60,9 @@ class KernelReader {
   /// Replaces `out`; empty if there is no such process. Whether `pid` is still the process that is meant the
   /// caller has to find out afterwards.
   virtual Result<> threads(pid_t pid, std::vector<ThreadReading>& out) = 0;
+  /// What threads of the target have counted until their end, beyond what threads() told of them last: never goes back.
+  /// Of those that it never told of, all since the kernel has followed them.
+  virtual ThreadCounts ended_threads() const = 0;
   /// Adds to `out` the process's TCP, UDP and Unix sockets, in whichever network namespace they are.
   virtual Result<> sockets(pid_t pid, std::vector<Socket>& out) = 0;
 };

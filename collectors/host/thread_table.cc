@@ -11,6 +11,7 @@
 #include "collectors/host/listing.h"
 #include "collectors/host/text.h"
 #include "collectors/members.h"
+#include "collectors/process_table.h"
 #include "collectors/reading.h"
 
 namespace boxo::host {
@@ -43,6 +44,14 @@ std::uint64_t stack_of(const Dir& tasks, pid_t tid) {
   std::string_view rest = std::string_view(*text).substr(name_end + 1);
   for (int field = 3; field < 28; ++field) next_word(rest);
   return to_number(next_word(rest)).value_or(0);
+}
+
+/// Whether the main thread is that of the process: what was read before it ended.
+bool is_of(const Process& process, const std::vector<ThreadReading>& readings) {
+  const std::uint64_t tick = 1'000'000'000 / ticks_per_second();
+  return std::any_of(readings.begin(), readings.end(), [&](const ThreadReading& one) {
+    return one.tid == process.id.pid && one.started_at / tick == process.id.start_ticks;
+  });
 }
 
 }  // namespace
@@ -101,17 +110,40 @@ void ThreadTable::update(const std::vector<Process>& processes, KernelReader* re
     for (const Thread& thread : member.threads)
       if (thread.state != 0) ++by_state_[thread_state(thread.state)];
   }
-  std::erase_if(members_, [this](const auto& entry) {
-    if (entry.second.seen == round_) return false;
-    for (const Thread& thread : entry.second.threads) kept_ -= thread.schedstat ? 1 : 0;
-    return true;
-  });
+  for (auto& [id, member] : members_)
+    if (member.seen != round_) let_go(member.threads);
+  std::erase_if(members_, [this](const auto& entry) { return entry.second.seen != round_; });
+  if (by_reader_)
+    take_ended(reader->ended_threads());
+  else
+    ended_.reset();
+}
+
+/// What /proc told of a thread the reader does not know: it takes that for the rest as well. So this counts from the
+/// first update on by which it has told of all.
+void ThreadTable::take_ended(const ThreadCounts& ended) {
+  if (ended_) {
+    totals_.voluntary += ended.voluntary - ended_->voluntary;
+    totals_.involuntary += ended.involuntary - ended_->involuntary;
+    if (has_schedstat_) totals_.wait_ns += ended.wait_ns - ended_->wait_ns;
+  }
+  ended_ = ended;
+}
+
+/// Closes the descriptors.
+void ThreadTable::let_go(std::vector<Thread>& threads) {
+  for (Thread& thread : threads) {
+    kept_ -= thread.schedstat ? 1 : 0;
+    thread.schedstat.reset();
+  }
 }
 
 /// False if that did not tell.
 bool ThreadTable::update_by(KernelReader& reader, const Process& process, Member& member) {
+  if (!reader.threads(process.id.pid, readings_)) return false;
   // The pid may have gone to another process meanwhile, but not while this one is there.
-  if (!reader.threads(process.id.pid, readings_) || readings_.empty() || !is_there(process)) return false;
+  if (!is_there(process) && !is_of(process, readings_)) readings_.clear();
+  if (readings_.empty() && is_there(process)) return false;
   next_.clear();
   next_.reserve(readings_.size());
   auto known = member.threads.begin();
@@ -130,11 +162,8 @@ bool ThreadTable::update_by(KernelReader& reader, const Process& process, Member
     take(reading, thread);
   }
   // What is left there has ended; descriptors are of no use here.
-  for (std::vector<Thread>* const list : {&member.threads, &next_})
-    for (Thread& thread : *list) {
-      kept_ -= thread.schedstat ? 1 : 0;
-      thread.schedstat.reset();
-    }
+  let_go(member.threads);
+  let_go(next_);
   member.threads.swap(next_);
   return true;
 }

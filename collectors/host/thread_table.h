@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,11 +29,7 @@ std::size_t thread_state(char letter);
 /// not 10.
 class ThreadTable {
  public:
-  struct Totals {
-    std::uint64_t voluntary = 0;
-    std::uint64_t involuntary = 0;
-    std::uint64_t wait_ns = 0;
-  };
+  using Totals = ThreadCounts;
 
   static constexpr std::size_t kLookAtEach = 64;
 
@@ -82,6 +79,8 @@ class ThreadTable {
   void update(const Process& process, Member& member);
   bool update_by(KernelReader& reader, const Process& process, Member& member);
   void take(const ThreadReading& reading, Thread& thread);
+  void take_ended(const ThreadCounts& ended);
+  void let_go(std::vector<Thread>& threads);
   void update_main(const Process& process, Member& member, const std::function<bool(Thread&)>& forget);
   void list(const Process& process, Member& member);
   Look look_at_schedstat(const Member& member, Thread& thread);
@@ -96,6 +95,7 @@ class ThreadTable {
   std::size_t budget_ = 0;  ///< how many may be
   bool has_schedstat_ = true;
   bool by_reader_ = false;
+  std::optional<ThreadCounts> ended_;  ///< of the reader, at the last update, if it read all then
   std::vector<ThreadReading> readings_;
   std::vector<Thread> next_;
   std::vector<Counts> gone_;  ///< of those of the process being read that have just ended

@@ -29,16 +29,16 @@ constexpr Metric kSwitches{
     "type",
     Source::kProc,
     "Context switches of the target's threads: voluntary ones to wait, involuntary ones because "
-    "another thread was given the CPU. Not in it are threads and children that lived between two collections, and what "
-    "one did after it was last seen."};
+    "another thread was given the CPU. Of threads and children that have ended all is in it where the probe readers is "
+    "attached; otherwise not what one did after it was last seen, and nothing of those that lived between two "
+    "collections."};
 constexpr Metric kCpuWait{"boxo_resource_cpu_wait_seconds_total",
                           MetricType::kCounter,
                           "seconds",
                           "",
                           Source::kProc,
-                          "Time that the target's threads were ready to run and waited for a CPU. Short-lived threads are not in "
-                          "it, as in boxo_resource_context_switches_total; they are in "
-                          "boxo_resource_runqueue_latency_seconds."};
+                          "Time that the target's threads were ready to run and waited for a CPU; of those that have ended as in "
+                          "boxo_resource_context_switches_total."};
 constexpr Metric kWaiting{"boxo_resource_waiting_threads",
                           MetricType::kGauge,
                           "",

@@ -157,8 +157,8 @@ class KernelCollector : public Collector {
   void hand_over() {
     const auto slot = named("readers");
     if (slot == probes_.end() || !options_.handover) return;
-    if (slot->probe && !reader_) {
-      reader_.emplace(*slot->probe);
+    if (slot->probe && !reader_ && membership_) {
+      reader_.emplace(*slot->probe, *membership_);
       if (auto works = reader_->check(); !works) refuse(*slot, works.error().text());
     }
     if (!slot->probe) reader_.reset();

@@ -26,6 +26,11 @@ void store(T& where, T value) {
   __atomic_store_n(&where, value, __ATOMIC_RELEASE);
 }
 
+template <class T>
+T load(const T& where) {
+  return __atomic_load_n(&where, __ATOMIC_ACQUIRE);
+}
+
 }  // namespace
 
 Result<Probe> load_members(const Description& description, LoadContext& context) {
@@ -254,9 +259,13 @@ std::vector<pid_t> Membership::born() {
   return found;
 }
 
+ThreadCounts Membership::ended_threads() const {
+  return {load(watched_->ended_voluntary), load(watched_->ended_involuntary), load(watched_->ended_wait_ns)};
+}
+
 std::optional<Forks> Membership::forks() const {
-  if (!complete_ || __atomic_load_n(&watched_->full, __ATOMIC_ACQUIRE) != 0) return std::nullopt;
-  return Forks{__atomic_load_n(&watched_->forks, __ATOMIC_ACQUIRE), generation_};
+  if (!complete_ || load(watched_->full) != 0) return std::nullopt;
+  return Forks{load(watched_->forks), generation_};
 }
 
 Result<bool> Membership::sync(const Target& target) {
@@ -268,7 +277,7 @@ Result<bool> Membership::sync(const Target& target) {
 }
 
 Result<bool> Membership::sync(std::span<const Process> processes, const Process* main, std::uint64_t generation) {
-  const std::uint32_t forks = __atomic_load_n(&watched_->forks, __ATOMIC_ACQUIRE);
+  const std::uint32_t forks = load(watched_->forks);
   if (!again_ && generation_ == generation && forks_ == forks) return false;
   if (auto translated = translate(processes); !translated) {
     again_ = true;

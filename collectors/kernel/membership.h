@@ -42,6 +42,8 @@ class Membership {
   void set_cgroups(std::uint64_t memory, std::uint64_t io);
   /// How often the set of processes or the store of threads was full.
   std::uint64_t full() const { return watched_->full; }
+  /// See KernelReader. The probe readers counts it.
+  ThreadCounts ended_threads() const;
   /// What the kernel has noticed since the last sync; nothing if that does not hold for all processes.
   std::optional<Forks> forks() const;
   /// Who was forked by a member and is not known of Target yet, as the agent numbers them.

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "collectors/kernel/membership.h"
 #include "collectors/kernel/probe.h"
 #include "collectors/kernel_reader.h"
 
@@ -11,17 +12,19 @@ namespace boxo::kernel {
 /// Reads threads and sockets through the iterators of bpf/readers.bpf.c.
 class Reader final : public KernelReader {
  public:
-  /// `probe` is the loaded bpf/readers.bpf.c and outlives the reader.
-  explicit Reader(const Probe& probe) : probe_(&probe) {}
+  /// `probe` is the loaded bpf/readers.bpf.c; both outlive the reader.
+  Reader(const Probe& probe, const Membership& membership) : probe_(&probe), membership_(&membership) {}
 
   /// Whether this kernel has iterators over one process (6.1).
   Result<> check();
 
   Result<> threads(pid_t pid, std::vector<ThreadReading>& out) override;
+  ThreadCounts ended_threads() const override { return membership_->ended_threads(); }
   Result<> sockets(pid_t pid, std::vector<Socket>& out) override;
 
  private:
   const Probe* probe_;
+  const Membership* membership_;
   std::string records_;
 };
 

@@ -252,8 +252,10 @@ class FakeReader final : public KernelReader {
     return works ? Result<>() : Result<>(Error{"no"});
   }
   Result<> sockets(pid_t, std::vector<Socket>&) override { return Error{"no"}; }
+  ThreadCounts ended_threads() const override { return ended; }
 
   std::vector<ThreadReading> told;
+  ThreadCounts ended;
   bool works = true;
 };
 
@@ -298,6 +300,57 @@ TEST_CASE("threads: read by the kernel's iterator, by files, and by the iterator
   table.update(list, &reader);
   CHECK(table.totals().voluntary == 18 + 1 + 2 + 2);
   CHECK(table.size() == 2);
+}
+
+TEST_CASE("threads: what ended ones had counted that nobody saw is added, from when the iterator has told of all") {
+  Tree tree({{"9/stat", ""}, {"9/task/9/status", "State:\tS (sleeping)\nvoluntary_ctxt_switches:\t7\n"}});
+  std::vector<Process> list;
+  list.push_back({{9, 1}, {}, "x", *Dir::open(tree.path("9"))});
+  FakeReader reader;
+  reader.told = {{9, 'S', 500, 10, 10, 3, 7, 2, 0xa1}};
+  reader.ended = {1000, 100, 10};
+  ThreadTable table;
+  const auto totals = [&] {
+    return std::array{table.totals().voluntary, table.totals().involuntary, table.totals().wait_ns};
+  };
+  table.update(list, &reader);
+  CHECK(totals() == std::array<std::uint64_t, 3>{7, 2, 10});
+  reader.ended = {1003, 102, 11};
+  table.update(list, &reader);
+  table.update(list, &reader);
+  CHECK(totals() == std::array<std::uint64_t, 3>{10, 4, 11});
+
+  // Read from files in between: the iterator may not know what these told.
+  reader.works = false;
+  table.update(list, &reader);
+  reader.ended = {1100, 200, 100};
+  reader.works = true;
+  table.update(list, &reader);
+  CHECK(totals() == std::array<std::uint64_t, 3>{10, 4, 11});
+  reader.ended.voluntary += 5;
+  table.update(list, &reader);
+  CHECK(totals() == std::array<std::uint64_t, 3>{15, 4, 11});
+}
+
+TEST_CASE("threads: a process that ends while it is read counts once") {
+  Tree tree({{"9/stat", ""}});
+  std::vector<Process> list;
+  list.push_back({{9, 5}, {}, "x", *Dir::open(tree.path("9"))});
+  FakeReader reader;
+  reader.told = {{9, 'S', 50'000'000, 10, 10, 3, 7, 2, 0xa1}};
+  ThreadTable table;
+  table.update(list, &reader);
+  reader.told[0].voluntary = 9;  // told before it went: no one else counts it
+  tree.remove("9/stat");
+  table.update(list, &reader);
+  CHECK(table.by_reader());
+  CHECK(table.totals().voluntary == 9);
+  reader.told[0].started_at = 60'000'000;  // another process
+  reader.ended.voluntary = 4;
+  table.update(list, &reader);
+  CHECK(table.by_reader());
+  CHECK(table.size() == 0);
+  CHECK(table.totals().voluntary == 9 + 4);
 }
 
 TEST_CASE("threads: one that calls exec has the main one's number and start time, and goes on with its own counts") {

@@ -149,6 +149,10 @@ NEAR = {
         "test_counted_whole[with threads and more than once-ignored]", "test_counted_whole[with threads and more than once-orphans]",
         "test_those_that_were_seen[ignored]", "test_those_that_were_seen[orphans]",
     ], "endings"),
+    "test_ended_threads.py": dict.fromkeys([
+        "test_switches[between two collections-threads]", "test_switches[between two collections-ignored]",
+        "test_the_wait_for_a_cpu",
+    ], "readers"),
     "test_kernel.py": {
         "test_sleeps_yields_fsyncs_reads_threads_and_connects_are_counted": ALL,
         "test_children_that_live_between_two_ticks_are_counted": "sched tasks",

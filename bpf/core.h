@@ -158,6 +158,7 @@ struct pt_regs {
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
+	unsigned long long seq_num;
 };
 
 struct bpf_iter__task {

@@ -21,10 +21,41 @@ PROBE = {.help = "threads and sockets of the target, read at each collection by 
 
 struct sched_entity___read {
 	u64 sum_exec_runtime;
+	void *cfs_rq;
+};
+
+struct list_head {
+	struct list_head *next;
+};
+
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
+struct bpf_local_storage_data {
+	void *smap;
+};
+
+struct bpf_local_storage_elem {
+	struct hlist_node snode;
+	struct bpf_local_storage_data sdata;
+};
+
+struct bpf_local_storage {
+	void *cache[16];
+	struct hlist_head list;
 };
 
 struct task_struct___read {
 	unsigned int __state;
+	void *stack;
+	void *signal;
+	struct list_head thread_node;
+	void *bpf_storage;
 	int exit_state;
 	int pid;
 	struct sched_entity___read se;
@@ -85,10 +116,6 @@ struct tcp_sock___read {
 	u64 bytes_sent;
 	u64 bytes_retrans;
 	u64 bytes_received;
-};
-
-struct list_head {
-	struct list_head *next;
 };
 
 struct mptcp_sock___read {
@@ -190,6 +217,66 @@ int TIMED_PROG(on_free, struct task_struct *task)
 	return 0;
 }
 
+#define AHEAD 16
+/* Of both architectures, in most kernels. */
+#define STACK_SIZE 16384
+
+/* Since 6.2: an address as a pointer to a kernel's type. What is not there reads as zero. */
+const volatile bool has_rdonly_cast = false;
+static void *(*const bpf_rdonly_cast)(const void *address, u32 type) = (void *)CALL_RDONLY_CAST;
+
+#define AS(type, address) ((struct type *)bpf_rdonly_cast(address, bpf_core_type_id_kernel(struct type)))
+/* Reads the value, so that it is near when it is wanted, and forgets it. */
+#define TOUCH(value) asm volatile("" : : "r"(value))
+
+static __always_inline struct task_struct___read *after(struct task_struct___read *task)
+{
+	void *node = task->thread_node.next;
+
+	return AS(task_struct___read, node - bpf_core_field_offset(struct task_struct___read, thread_node));
+}
+
+/* Who reads a thread waits for memory, again and again: the thread, its number, its registers, what is remembered of it. The
+ * next threads' is made to be near before they are read, of all of them at once what needs no other's answer. */
+static __always_inline void touch_next_threads(struct bpf_iter__task *ctx, struct task_struct___read *first)
+{
+	struct task_struct___read *task = first;
+	void *signal = first->signal;
+
+	if (!has_rdonly_cast || ctx->meta->seq_num % AHEAD)
+		return;
+	/* The end of the list is no thread. */
+	for (u32 i = 0; i < AHEAD && (task = after(task))->signal == signal; i++) {
+		TOUCH(task->__state);
+		TOUCH(task->exit_state);
+		TOUCH(task->se.sum_exec_runtime);
+		TOUCH(task->se.cfs_rq);
+		TOUCH(task->sched_info.run_delay);
+		TOUCH(task->sched_info.last_arrival);
+		TOUCH(task->start_boottime);
+		TOUCH(task->nvcsw);
+	}
+	task = first;
+	for (u32 i = 0; i < AHEAD && (task = after(task))->signal == signal; i++) {
+		struct bpf_local_storage *store = AS(bpf_local_storage, task->bpf_storage);
+		struct pid *pid = AS(pid, task->thread_pid);
+
+		TOUCH(store->cache[0]);
+		TOUCH(store->cache[8]);
+		TOUCH(store->list.first);
+		TOUCH(pid->level);
+		TOUCH(pid->numbers[0].nr);
+		TOUCH(AS(list_head, task->stack + STACK_SIZE - 128)->next);
+		TOUCH(AS(list_head, task->stack + STACK_SIZE - 64)->next);
+	}
+	task = first;
+	for (u32 i = 0; i < AHEAD && (task = after(task))->signal == signal; i++) {
+		void *node = AS(bpf_local_storage, task->bpf_storage)->list.first;
+
+		TOUCH(AS(bpf_local_storage_elem, node - bpf_core_field_offset(struct bpf_local_storage_elem, snode))->sdata.smap);
+	}
+}
+
 SEC("iter/task")
 int read_threads(struct bpf_iter__task *ctx)
 {
@@ -212,6 +299,7 @@ int read_threads(struct bpf_iter__task *ctx)
 
 	if (!pid)
 		return 0;
+	touch_next_threads(ctx, task);
 	struct thread *thread = thread_of(known);
 
 	if (thread && task_storage) {
@@ -295,19 +383,17 @@ static __always_inline void read_subflows(struct seq_file *seq, struct socket_re
 	}
 }
 
-#define AHEAD 16
+/* The socket behind a descriptor; NULL if it is none. `files` is the array of them. */
+static __always_inline void *socket_at(struct file **files, u32 fd, const struct file___read *like)
+{
+	/* Any type does that begins with a pointer. */
+	struct file___read *file = AS(file___read, AS(list_head, files + fd)->next);
 
-/* Since 6.2: an address as a pointer to a kernel's type. What is not there reads as zero. */
-const volatile bool has_rdonly_cast = false;
-static void *(*const bpf_rdonly_cast)(const void *address, u32 type) = (void *)CALL_RDONLY_CAST;
+	return file->f_op == like->f_op ? AS(socket, file->private_data)->sk : NULL;
+}
 
-#define AS(type, address) ((struct type *)bpf_rdonly_cast(address, bpf_core_type_id_kernel(struct type)))
-/* Reads the value, so that it is near when it is wanted, and forgets it. */
-#define TOUCH(value) asm volatile("" : : "r"(value))
-
-/* Half of the time that 5,000 sockets take is waiting for memory: the file tells where the socket is, and that where the
- * numbers are. For the next files the processor waits at once, because none needs another's answer. */
-static __always_inline void touch_next(struct bpf_iter__task_file *ctx, const struct file___read *this)
+/* As for threads: the file tells where the socket is, and that where the numbers are. */
+static __always_inline void touch_next_sockets(struct bpf_iter__task_file *ctx, const struct file___read *this)
 {
 	struct task_struct *task = ctx->task;
 
@@ -315,22 +401,30 @@ static __always_inline void touch_next(struct bpf_iter__task_file *ctx, const st
 		return;
 	struct fdtable *table = task->files->fdt;
 	struct file **files = table->fd;
-	u32 end = table->max_fds;
+	u32 first = ctx->fd + AHEAD, end = table->max_fds;
 
-	for (u32 fd = ctx->fd + AHEAD, i = 0; i < AHEAD && fd < end; i++, fd++) {
-		/* Any type does that begins with a pointer. */
+	for (u32 fd = first, i = 0; i < AHEAD && fd < end; i++, fd++) {
+		struct file___read *file = AS(file___read, AS(list_head, files + fd)->next);
+
+		TOUCH(file->f_op);
+		if (bpf_core_field_exists(file->f_ref.refcnt.counter)) /* since 6.13 */
+			TOUCH(file->f_ref.refcnt.counter);
+	}
+	for (u32 fd = first, i = 0; i < AHEAD && fd < end; i++, fd++) {
 		struct file___read *file = AS(file___read, AS(list_head, files + fd)->next);
 
 		if (file->f_op != this->f_op)
 			continue;
-		void *sk = AS(socket, file->private_data)->sk;
+		TOUCH(file->f_inode->i_ino);
+		TOUCH(AS(socket, file->private_data)->sk);
+	}
+	for (u32 fd = first, i = 0; i < AHEAD && fd < end; i++, fd++) {
+		void *sk = socket_at(files, fd, this);
 		struct sock___read *sock = AS(sock___read, sk);
 		struct tcp_sock___read *tcp = AS(tcp_sock___read, sk);
 
-		if (bpf_core_field_exists(file->f_ref.refcnt.counter)) /* since 6.13 */
-			TOUCH(file->f_ref.refcnt.counter);
-		TOUCH(file->f_inode->i_ino);
 		TOUCH(sock->__sk_common.skc_family);
+		TOUCH(sock->__sk_common.skc_cookie.counter);
 		TOUCH(sock->sk_protocol);
 		TOUCH(tcp->rcv_nxt);
 		TOUCH(tcp->copied_seq);
@@ -348,7 +442,7 @@ int read_sockets(struct bpf_iter__task_file *ctx)
 
 	if (!socket)
 		return 0;
-	touch_next(ctx, (const void *)file);
+	touch_next_sockets(ctx, (const void *)file);
 	struct sock *any = socket->sk;
 
 	if (!any)

@@ -24,17 +24,18 @@ struct {
 /* What is remembered of a thread of the target. Made where no scheduler lock is held (fork, or user space asks for
  * it through an iterator): allocating in sched_switch could wake kswapd and take the lock again. */
 struct thread {
+	/* First, in one cache line, what is used at each context switch and each time the thread is read. */
 	u64 out_at;    /* runqueue clock when it left the CPU; 0: not seen yet */
 	u64 run_delay; /* its sched_info.run_delay at that moment */
-	u32 reason;    /* why it left */
-	u32 syscall;
-	u64 entered_at;
-	u64 reclaim_at; /* when it began to free memory; 0: it does not */
 	/* How much of nvcsw, nivcsw and run_delay is counted: by user space, to which it was told, or since the thread has
 	 * ended. At first what they had when this was made. */
 	u64 told_voluntary;
 	u64 told_involuntary;
 	u64 told_wait;
+	u32 reason; /* why it left */
+	u32 syscall;
+	u64 entered_at;
+	u64 reclaim_at; /* when it began to free memory; 0: it does not */
 };
 
 /* Task storage: 11 ns instead of a hash lookup, and it ends with its task. */

@@ -5,10 +5,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <exception>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <optional>
 
+#include "agent/config_file.h"
 #include "agent/version.h"
 #include "collectors/kernel/windows.h"
 
@@ -209,6 +212,24 @@ Result<> take(const Raw& raw, const KnownNames& known, const Given& given, Optio
   return take_events(raw, options.collection.events);
 }
 
+/// A line of the configuration file that is none.
+struct WrongLine : std::exception {
+  explicit WrongLine(Error what) : error(std::move(what)) {}
+  Error error;
+};
+
+class FileFormat : public CLI::Config {
+ public:
+  std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
+    auto settings = parse_config(std::string(std::istreambuf_iterator<char>(input), {}));
+    if (!settings) throw WrongLine(settings.error());
+    std::vector<CLI::ConfigItem> items;
+    for (Setting& one : *settings) items.push_back({{}, std::move(one.name), std::move(one.values)});
+    return items;
+  }
+  std::string to_config(const CLI::App*, bool, bool, std::string) const override { return {}; }
+};
+
 class HelpFormat : public CLI::Formatter {
  public:
   HelpFormat() { column_width(32); }
@@ -228,6 +249,7 @@ void describe(CLI::App& app, Options& options, Raw& raw) {
   app.set_help_flag("--help", "Print this help and exit");
   auto* config = app.set_config("--config", "", "Read options from FILE (TOML, the same names); the command line wins");
   config->type_name("FILE");
+  app.config_formatter(std::make_shared<FileFormat>());
   app.allow_config_extras(CLI::config_extras_mode::error);
 
   // Groups are headings only: what excludes what is checked in take(), with a better message.
@@ -328,6 +350,8 @@ Result<std::variant<Options, Printout>> parse_options(int argc, const char* cons
     return std::variant<Options, Printout>(Printout{app.version() + "\n"});
   } catch (const CLI::FileError& error) {
     return Error{"--config: " + one_line(error.what()), "give a file that exists and may be read"};
+  } catch (const WrongLine& wrong) {
+    return Error{"--config: " + wrong.error.message, wrong.error.hint};
   } catch (const CLI::ConfigError& error) {
     std::string what = one_line(error.what());
     if (constexpr std::string_view kParser = "INI was not able to parse "; what.starts_with(kParser))

@@ -8,8 +8,9 @@
 
 namespace boxo {
 
-/// The inode number of the machine's first pid namespace, a constant of the kernel (PROC_PID_INIT_INO).
+/// The inode numbers of the machine's first namespaces, constants of the kernel (PROC_PID_INIT_INO, PROC_USER_INIT_INO).
 inline constexpr std::uint32_t kFirstPidNamespace = 0xEFFFFFFC;
+inline constexpr std::uint32_t kFirstUserNamespace = 0xEFFFFFFD;
 
 /// The identity of a process: a reused pid has another start time.
 struct ProcessId {

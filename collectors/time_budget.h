@@ -10,7 +10,8 @@ namespace boxo {
 
 /// The clock of what is dear. Promises: of the time from one reading to the next at most one part in `share` is the CPU
 /// time that the reading took, the readings are at least `shortest` apart, and none waits longer than `longest`, however
-/// dear it is.
+/// dear it is. One that failed is tried again at once, and as long as they go on failing each time twice as late, until that
+/// is as seldom as a good one.
 class TimeBudget {
  public:
   using Clock = std::chrono::steady_clock;
@@ -20,11 +21,22 @@ class TimeBudget {
 
   bool allows(Clock::time_point now) const { return now >= next_; }
   /// A reading ended that took `cost`.
-  void spent(Clock::time_point now, Clock::duration cost) { spent(now, cost, share_); }
-  /// The same where the next one may come sooner: one part in `share` this time.
-  void spent(Clock::time_point now, Clock::duration cost, int share) {
+  void spent(Clock::time_point now, Clock::duration cost) {
+    // One good reading among bad ones does not make these cheap.
+    if (good_) failures_ = 0;
+    good_ = true;
     last_ = now;
-    next_ = now + std::max(shortest_, std::min(longest_, cost * std::min(share, share_)));
+    next_ = now + ordinary(cost);
+  }
+  /// The same, and it failed. `seldom`: the time between good ones, where that is longer than this clock makes it.
+  void failed(Clock::time_point now, Clock::duration cost, Clock::duration seldom = {}) {
+    Clock::duration wait{};
+    if (failures_ > 0 && !good_) wait = 2 * (now - last_);
+    good_ = false;
+    failures_ = std::min(failures_ + 1, kMostFailures);
+    wait = std::max(wait, cost * std::min(share_, 1 << failures_));
+    last_ = now;
+    next_ = now + std::min(wait, std::max(seldom, ordinary(cost)));
   }
   /// When the last reading ended; Clock::time_point() before the first.
   Clock::time_point last() const { return last_; }
@@ -37,11 +49,17 @@ class TimeBudget {
   }
 
  private:
+  static constexpr int kMostFailures = 20;
+
+  Clock::duration ordinary(Clock::duration cost) const { return std::max(shortest_, std::min(longest_, cost * share_)); }
+
   int share_;
   Clock::duration shortest_;
   Clock::duration longest_;
   Clock::time_point last_;
   Clock::time_point next_;
+  int failures_ = 0;   ///< since two good readings in a row
+  bool good_ = true;  ///< the last reading, or there was none
 };
 
 }  // namespace boxo

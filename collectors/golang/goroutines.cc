@@ -15,44 +15,50 @@ namespace {
 // The texts of reasons are the target's: it could have ever new ones.
 constexpr std::size_t kMostKinds = 512;
 
+constexpr const char* kNotYet = "not counted yet, because counting so many more often would take more than 2 % of the time";
 constexpr const char* kAlways[] = {"runnable", "running", "syscall"};
 
 }  // namespace
 
-void Goroutines::count(Reader& reader, std::uint64_t generation) {
-  const auto now = TimeBudget::Clock::now();
+void Goroutines::count(const std::vector<Reader::Running>& running, const MemoryOf& memory_of, TimeBudget::Clock::time_point now) {
   std::uint64_t all = 0;
-  for (const Reader::Running& one : reader.running()) all += one.numbers.all_goroutines;
+  for (const Reader::Running& one : running) all += one.numbers.all_goroutines;
   age_ = {};
   if (all > kMost) {
     trouble_ = "more than " + std::to_string(kMost) + " goroutines, those included that have ended and are kept for reuse";
     return;
   }
-  if (all > kFew && generation == generation_ && trouble_.empty() && !budget_.allows(now)) {
-    age_ = now - budget_.last();
+  const std::uint64_t begun = running.front().runtime->begun();
+  if (all > kFew && !budget_.allows(now)) {
+    // What was counted of programs that have ended says nothing of these; that one came or went besides makes it old only.
+    trouble_ = begun != begun_ ? kNotYet : failure_;
+    if (trouble_.empty()) age_ = now - budget_.last();
     return;
   }
-  const auto begun = TimeBudget::cpu_time();
-  generation_ = generation;
+  const auto before = TimeBudget::cpu_time();
+  begun_ = begun;
   begin();
-  for (const Reader::Running& one : reader.running()) {
-    trouble_ = add(reader, one);
-    if (!trouble_.empty()) break;
+  for (const Reader::Running& one : running) {
+    failure_ = add(one, memory_of(*one.process));
+    if (!failure_.empty()) break;
   }
-  budget_.spent(TimeBudget::Clock::now(), TimeBudget::cpu_time() - begun);
+  trouble_ = failure_;
+  const auto cost = TimeBudget::cpu_time() - before;
+  if (failure_.empty())
+    budget_.spent(now + cost, cost);
+  else
+    budget_.failed(now + cost, cost);
 }
 
 /// What was seen once stays, with nought: a series that comes and goes is hard to compare with itself.
 void Goroutines::begin() {
-  trouble_.clear();
   if (kinds_.size() > kMostKinds) kinds_.clear();
   for (auto& [kind, number] : kinds_) number = 0;
   for (const char* status : kAlways) kinds_.try_emplace(Kind{status, ""}, 0);
 }
 
-std::string Goroutines::add(Reader& reader, const Reader::Running& one) {
+std::string Goroutines::add(const Reader::Running& one, Memory memory) {
   const auto census = std::make_unique<Census>();
-  Memory memory = reader.memory_of(*one.process);
   const auto done = one.runtime->count(memory, one.numbers.all_goroutines, *census);
   if (!is_there(*one.process) || (!done && done.error().code == ESRCH)) return {};
   if (!done) return reason(done.error());

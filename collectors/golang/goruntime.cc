@@ -124,7 +124,8 @@ class GoRuntimeCollector final : public Collector {
       out.add(kLimit, limit);
     else
       out.absent(kLimit.name, "no limit is set (GOMEMLIMIT)");
-    goroutines_.count(reader_, target_.generation());
+    goroutines_.count(reader_.running(), [this](const Process& process) { return reader_.memory_of(process); },
+                      TimeBudget::Clock::now());
     age_ = goroutines_.age();
     if (!goroutines_.trouble().empty()) {
       out.absent(kKinds.name, goroutines_.trouble());

@@ -2,6 +2,7 @@
 #include "collectors/host/group_limits.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "collectors/host/text.h"
@@ -14,6 +15,19 @@ namespace {
 constexpr std::uint64_t kUnlimited = std::uint64_t{1} << 62;
 
 }  // namespace
+
+Result<> keep_binding(CgroupView& view) {
+  if (view.version != 1) return {};
+  for (auto level = view.levels.begin() + 1; level < view.levels.end(); ++level) {
+    const auto counts_below = level->read("memory.use_hierarchy", 4096);
+    if (!counts_below && counts_below.error().code != ENOENT) return counts_below.error();
+    if (!counts_below || to_number(*counts_below) != 0) continue;
+    view.levels.erase(level, view.levels.end());
+    view.to_root = false;
+    break;
+  }
+  return {};
+}
 
 std::optional<std::uint64_t> number_in(const Dir& group, const char* file) {
   auto text = group.read(file, 4096);

@@ -6,8 +6,13 @@
 #include <string>
 
 #include "collectors/cgroup.h"
+#include "collectors/result.h"
 
 namespace boxo::host {
+
+/// Leaves out of the view of the memory controller the groups above whose limits do not hold for the group: of version 1 before
+/// Linux 5.11 those from the first on that has memory.use_hierarchy 0. An error where that cannot be read: nothing is left out.
+Result<> keep_binding(CgroupView& view);
 
 /// How much memory one cgroup uses, of either version.
 struct MemoryUse {

@@ -18,7 +18,7 @@ constexpr Metric kMemoryLimit{
     "bytes",
     "",
     Source::kCgroup,
-    "Memory limit of the target's cgroup: the least one along the groups above it."};
+    "Memory limit of the target's cgroup: the least one along the groups above it, as far as theirs hold for it."};
 constexpr Metric kMemoryUsage{
     "boxo_resource_memory_usage_bytes",
     MetricType::kGauge,

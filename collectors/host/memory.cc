@@ -73,6 +73,7 @@ class MemoryCollector final : public Collector {
       out.absent(kUsage.name, kNoTarget);
       pss_.reset();
       pss_trouble_ = kNoTarget;
+      pss_failed_ = false;
       return {};
     }
     ProcessMemory sum;
@@ -115,20 +116,26 @@ class MemoryCollector final : public Collector {
   void refresh_pss(std::uint64_t resident) {
     const auto now = TimeBudget::Clock::now();
     const bool stale = pss_generation_ != target_.generation();
-    if (!pss_budget_.allows(now) || (!stale && now < pss_budget_.last() + kPssEvery)) {
-      if (!pss_ && stale) pss_trouble_ = "not read again yet, because reading it delays the target";
+    if (resident > kPssLimit && (stale || !pss_ || now >= pss_budget_.last() + kPssEvery)) {
+      // Costs nothing: looked at again at the next tick.
+      pss_.reset();
+      pss_trouble_ = "not read above 4 GiB of resident memory, because reading it delays the target";
+      return;
+    }
+    if (!pss_budget_.allows(now) || (pss_ && !stale && now < pss_budget_.last() + kPssEvery)) {
+      if (!pss_ && !pss_failed_) pss_trouble_ = "not read again yet, because reading it delays the target";
       return;
     }
     const auto begin = TimeBudget::cpu_time();
     pss_generation_ = target_.generation();
-    pss_.reset();
     pss_trouble_.clear();
-    if (resident > kPssLimit) {
-      pss_trouble_ = "not read above 4 GiB of resident memory, because reading it delays the target";
-    } else {
-      pss_ = read_pss();
-    }
-    pss_budget_.spent(TimeBudget::Clock::now(), TimeBudget::cpu_time() - begin);
+    pss_ = read_pss();
+    pss_failed_ = !pss_;
+    const auto cost = TimeBudget::cpu_time() - begin;
+    if (pss_failed_)
+      pss_budget_.failed(TimeBudget::Clock::now(), cost, kPssEvery);
+    else
+      pss_budget_.spent(TimeBudget::Clock::now(), cost);
   }
 
   std::optional<std::uint64_t> read_pss() {
@@ -153,6 +160,7 @@ class MemoryCollector final : public Collector {
   // New processes make the value stale, but those that come and go all the time are no reason to read all the time.
   TimeBudget pss_budget_{kPssShare, kPssEvery / 10};
   std::uint64_t pss_generation_ = 0;
+  bool pss_failed_ = false;  ///< the last time that it was read
   bool works_ = false;
   std::string trouble_;
 };

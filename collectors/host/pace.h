@@ -36,8 +36,7 @@ class Pace {
   void took(const Subject& subject, std::size_t count, Clock::time_point now, Clock::duration cost,
             const Snapshot& out) {
     begin(subject);
-    // One good reading among bad ones does not make these cheap.
-    if (++readings_ > 1) failures_ = 0;
+    ++readings_;
     count_ = count;
     budget_.spent(now, cost);
     keep(out);
@@ -48,8 +47,7 @@ class Pace {
     begin(subject);
     readings_ = 0;
     count_ = std::max(count_, count);  // it may not have come to see them all
-    failures_ = std::min(failures_ + 1, kMostFailures);
-    budget_.spent(now, cost, 1 << failures_);
+    budget_.failed(now, cost);
     keep(out);
   }
 
@@ -57,21 +55,19 @@ class Pace {
   Clock::time_point read_at() const { return budget_.last(); }
 
  private:
-  static constexpr int kMostFailures = 6;  // 2 to the power of it is more than 50
-
+  static TimeBudget fresh() { return TimeBudget(50, {}, std::chrono::minutes(1)); }
   void begin(const Subject& subject) {
     if (subject == subject_) return;
     subject_ = subject;
     count_ = readings_ = 0;
-    failures_ = 0;
+    budget_ = fresh();
   }
   void keep(const Snapshot& out) { last_ = count_ > kFew ? out : Snapshot(); }
 
-  TimeBudget budget_{50, {}, std::chrono::minutes(1)};
+  TimeBudget budget_ = fresh();
   Subject subject_;
   std::size_t count_ = 0;
   std::size_t readings_ = 0;  ///< good ones since the last that failed
-  int failures_ = 0;
   Snapshot last_;
 };
 

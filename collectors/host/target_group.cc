@@ -3,6 +3,7 @@
 
 #include <sys/stat.h>
 
+#include "collectors/host/group_limits.h"
 #include "collectors/reading.h"
 
 namespace boxo::host {
@@ -69,6 +70,8 @@ TargetGroup::Found TargetGroup::find(const std::string& controller) const {
   auto view = target_.is_cgroup() ? target_.cgroup(controller) : cgroups_->view_of(controller, main->shared());
   if (!view) return {std::nullopt, reason(view.error())};
   if (view->to_root && view->levels.size() == 1) return {std::nullopt, kNoGroup};
+  if (controller == "memory")
+    if (auto kept = keep_binding(*view); !kept) return {std::nullopt, reason(kept.error())};
   return {std::move(*view), ""};
 }
 

@@ -22,8 +22,8 @@ class TargetGroup {
 
   /// Call once a tick, before view().
   void refresh();
-  /// The group in the hierarchy of `controller` ("" for v2 itself) with its ancestors; nullptr if there is
-  /// none, see trouble(). Also nullptr where the target is in no group but the hierarchy's root: its numbers
+  /// The group in the hierarchy of `controller` ("" for v2 itself) with its ancestors (of memory, those
+  /// whose limits hold for it); nullptr if there is none, see trouble(). Also nullptr where the target is in no group but the hierarchy's root: its numbers
   /// are the host's.
   const CgroupView* view(const std::string& controller);
   /// A number that no other group has had or will have, for Continued.

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "collectors/fd.h"
+#include "collectors/process_id.h"
 
 namespace boxo::kernel {
 
@@ -34,10 +35,8 @@ std::string missing_for_cgroup() {
 }
 
 std::string missing_privileges() {
-  // The inode of the machine's first user namespace is a constant of the kernel (PROC_USER_INIT_INO).
-  constexpr ino_t kFirst = 0xEFFFFFFD;
   struct stat users {};
-  if (::stat("/proc/self/ns/user", &users) == 0 && users.st_ino != kFirst)
+  if (::stat("/proc/self/ns/user", &users) == 0 && users.st_ino != kFirstUserNamespace)
     return "not permitted: the agent is in a user namespace, where no capability is enough for eBPF: start it outside "
            "(hostUsers: true, a runtime that is not rootless, PrivateUsers=no)";
   const bool admin = has_capability(CAP_SYS_ADMIN);

@@ -142,6 +142,57 @@ TEST_CASE("options: a file says the same, the command line wins, a wrong name is
   CHECK(bad({"--config", "/no/such/file"}).starts_with("--config: /no/such/file "));
 }
 
+TEST_CASE("options: a file that is not one names the line") {
+  const auto wrong = [](const std::string& text) {
+    const TemporaryFile file(text);
+    return bad({"--config", file.path.c_str()});
+  };
+  constexpr const char* kOpen = ": a quote is left open: close it in the same line";
+  CHECK(wrong("# one\n\ncomm = \"ipfs\ninterval = \"2s\"\n") == std::string("--config: line 3") + kOpen);
+  CHECK(wrong("comm = 'ipfs") == std::string("--config: line 1") + kOpen);
+  CHECK(wrong("label = [\"a=b\",\n  \"c=d]\n") == std::string("--config: line 2") + kOpen);
+  CHECK(wrong("label = [\"a=b\", \"c=d]\"\n\n") == "--config: line 1: label: the list has no end: close it with ']'");
+  CHECK(wrong("once = true\nlabel = [\"a=b\",\n\"c=d\"\n# ]\n") == "--config: line 2: label: the list has no end: close it with ']'");
+  // What follows is not part of the list.
+  CHECK(wrong("label = [\"a=b\"] x\nprobe = [\"syscalls\"]\n").starts_with("--config: line 1: label: something follows the ']'"));
+  CHECK(wrong("once\nlabel = \"a=b\"c\n").starts_with("--config: line 2: label: something follows a closing quote"));
+  CHECK(wrong("label = a=\"b c\"\n").starts_with("--config: line 1: a=\"b: a quote within a word"));
+  CHECK(wrong("listen = # nothing\n").starts_with("--config: line 1: listen: no value"));
+  CHECK(wrong("\"listen\" \"x\"\n").starts_with("--config: line 1: listen: no '=' follows"));
+  CHECK(wrong("[agent]\n").starts_with("--config: line 1: [agent]: there are no sections"));
+  CHECK(wrong("interval = 1s\nonce\ninterval = 2s\n").find("--interval") != std::string::npos);
+  CHECK(wrong("label = []\n").find("--label") != std::string::npos);
+}
+
+TEST_CASE("options: what a file may hold") {
+  const TemporaryFile file(
+      "; old\n"
+      "[default]   # as other programs have it\n"
+      "comm = \"a # b\"  # a comment with a \" in it\n"
+      "label = [  # several lines\n"
+      "  \"a=#1\", 'b=\\',\n"
+      "  # \"x=y\",\n"
+      "\n"
+      "  \"c=\\\"[x], \\\\\"  ,\n"
+      "]\n"
+      "\"no-bpf\"\n"
+      "label = d=1, 'e=2' f=3\n"
+      "interval=2s#soon\r\n"
+      "events = \"\"\n"
+      "once = false");
+  const Options options = good({"--config", file.path.c_str()});
+  CHECK(options.target.name == "a # b");
+  std::string labels;
+  for (const Label& label : options.labels) labels += label.name + "=" + label.value + "|";
+  CHECK(labels == "a=#1|b=\\|c=\"[x], \\|d=1|e=2|f=3|");
+  CHECK_FALSE(options.collection.bpf);
+  CHECK_FALSE(options.once);
+  CHECK(options.collection.interval == std::chrono::seconds(2));
+  CHECK(options.collection.events.socket.empty());
+  const TemporaryFile nothing("");
+  CHECK(good({"--config", nothing.path.c_str()}).listen == "127.0.0.1:9559");
+}
+
 TEST_CASE("options: durations") {
   CHECK(*parse_duration("250ms") == std::chrono::milliseconds(250));
   CHECK(*parse_duration("1.5m") == std::chrono::seconds(90));

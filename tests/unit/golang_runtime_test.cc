@@ -11,6 +11,7 @@
 
 #include "collectors/events/builtin.h"
 #include "collectors/golang/gc_totals.h"
+#include "collectors/golang/goroutines.h"
 #include "tests/unit/host_helpers.h"
 
 using namespace boxo;
@@ -26,6 +27,7 @@ struct Goroutine {
   std::uint64_t before = 0;
   std::uint32_t status = 0;
   std::uint8_t reason = 0;
+  std::uint8_t after[3] = {};  // a test reads it for a status
 };
 struct Processor {
   std::uint64_t before = 0;
@@ -265,6 +267,87 @@ TEST_CASE("a list of goroutines that lies") {
   fake.goroutines[4].status = 0;
   fake.all = nullptr;
   CHECK(fake.count(0, 0) == -1);
+}
+
+namespace {
+
+/// The census of one program that has so many goroutines, all waiting to select.
+struct Counted {
+  FakeRuntime fake;
+  Goroutines goroutines;
+
+  explicit Counted(std::size_t number) {
+    fake.goroutines.assign(number, Goroutine{0, 4, 1});
+    fake.relist();
+  }
+  /// How many of them wait; -1: it is not told.
+  int at(TimeBudget::Clock::time_point now) {
+    Memory memory(fake.self, true);
+    const auto runtime = fake.attach(memory);
+    REQUIRE(runtime);
+    Numbers numbers;
+    numbers.all_goroutines = fake.goroutines.size();
+    goroutines.count({{&fake.self, &*runtime, numbers}}, [this](const Process&) { return Memory(fake.self, true); }, now);
+    if (!goroutines.trouble().empty()) return -1;
+    const auto found = goroutines.kinds().find({"waiting", "select"});
+    return found == goroutines.kinds().end() ? 0 : static_cast<int>(found->second);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a census of many goroutines keeps to its share of the time, whatever comes and goes") {
+  using namespace std::chrono_literals;
+  const auto start = TimeBudget::Clock::time_point(1h);
+  Counted many(5000);
+  CHECK(many.at(start) == 5000);
+  many.fake.goroutines[0].reason = 2;
+  CHECK(many.at(start) == 5000);
+  CHECK(many.at(start + 1min) == 4999);
+  CHECK(many.goroutines.age() == 0s);
+  // Another program begins each time: what was counted of the one before says nothing of it.
+  for (int i = 0; i < 3; ++i) {
+    ++many.fake.begun;
+    CHECK(many.at(start + 1min) == -1);
+    CHECK(many.goroutines.trouble().find("not counted yet") == 0);
+  }
+  CHECK(many.at(start + 2min) == 4999);
+  CHECK(many.goroutines.trouble().empty());
+  // One that comes and goes beside it makes it old only.
+  Memory memory(many.fake.self, true);
+  FakeRuntime beside;
+  ++beside.begun;
+  const auto first = many.fake.attach(memory);
+  const auto second = beside.attach(memory);
+  Numbers numbers;
+  numbers.all_goroutines = many.fake.goroutines.size();
+  many.fake.goroutines[1].reason = 2;
+  many.goroutines.count({{&many.fake.self, &*first, numbers}, {&beside.self, &*second, {}}},
+                        [&](const Process& process) { return Memory(process, true); }, start + 2min);
+  CHECK(many.goroutines.trouble().empty());
+  CHECK(many.goroutines.kinds().at({"waiting", "select"}) == 4999);
+  CHECK(many.at(start + 3min) == 4998);
+}
+
+TEST_CASE("a census that failed is not tried at every tick, unless there are few") {
+  using namespace std::chrono_literals;
+  const auto start = TimeBudget::Clock::time_point(1h);
+  Counted many(5000);
+  many.fake.all = nullptr;
+  CHECK(many.at(start) == -1);
+  many.fake.relist();
+  CHECK(many.at(start) == -1);
+  CHECK(many.goroutines.trouble().find("not counted yet") == std::string::npos);
+  CHECK(many.at(start + 1min) == 5000);
+
+  Counted few(Goroutines::kFew);
+  few.fake.all = nullptr;
+  CHECK(few.at(start) == -1);
+  few.fake.relist();
+  CHECK(few.at(start) == Goroutines::kFew);
+  ++few.fake.begun;
+  few.fake.goroutines[0].reason = 2;
+  CHECK(few.at(start) == Goroutines::kFew - 1);
 }
 
 TEST_CASE("memory: what is not mapped, and too much") {

@@ -231,6 +231,40 @@ TEST_CASE("cgroup version 1: hits are counted where the least limit is, without 
   CHECK(unlimited.value("memory_limit_hits_total", {"max"}) == 2);
 }
 
+TEST_CASE("cgroup version 1: limits above a group that does not count what is below it do not hold") {
+  FakeProc proc{{.pid = 100, .parent = 1, .start = 10, .cgroup = "4:memory:/pod/in/node\n"}};
+  Tree cgroups{{"memory/cgroup.procs", ""},
+               {"memory/pod/cgroup.procs", ""},
+               {"memory/pod/memory.failcnt", "7\n"},
+               {"memory/pod/memory.limit_in_bytes", "4096\n"},
+               {"memory/pod/memory.use_hierarchy", "0\n"},
+               {"memory/pod/in/cgroup.procs", ""},
+               {"memory/pod/in/memory.failcnt", "5\n"},
+               {"memory/pod/in/memory.limit_in_bytes", "8192\n"},
+               {"memory/pod/in/memory.use_hierarchy", "1\n"},
+               {"memory/pod/in/node/cgroup.procs", "100\n"},
+               {"memory/pod/in/node/memory.failcnt", "2\n"},
+               {"memory/pod/in/node/memory.limit_in_bytes", "16384\n"},
+               {"memory/pod/in/node/memory.use_hierarchy", "1\n"}};
+  const auto limit_and_hits = [&] {
+    Run run("cgroup", pid(100), proc.path(), cgroups.path());
+    run.tick();
+    return std::pair(run.value("memory_limit_bytes"), run.value("memory_limit_hits_total", {"max"}));
+  };
+  CHECK(limit_and_hits() == std::pair(std::optional(8192.0), std::optional(5.0)));
+  // What the target's own group does with those below it does not matter, what the group above it does.
+  cgroups.put("memory/pod/in/memory.use_hierarchy", "0\n");
+  CHECK(limit_and_hits() == std::pair(std::optional(16384.0), std::optional(2.0)));
+  cgroups.put("memory/pod/in/memory.use_hierarchy", "1\n");
+  cgroups.put("memory/pod/in/node/memory.use_hierarchy", "0\n");
+  CHECK(limit_and_hits() == std::pair(std::optional(8192.0), std::optional(5.0)));
+  // Since Linux 5.11 every group counts what is below it.
+  cgroups.put("memory/pod/memory.use_hierarchy", "1\n");
+  CHECK(limit_and_hits() == std::pair(std::optional(4096.0), std::optional(7.0)));
+  cgroups.remove("memory/pod/memory.use_hierarchy");
+  CHECK(limit_and_hits() == std::pair(std::optional(4096.0), std::optional(7.0)));
+}
+
 TEST_CASE("cgroup version 2 counts the time of a group target without the cpu controller too") {
   FakeProc proc{{.pid = 100, .parent = 1, .start = 10, .cgroup = "0::/x\n"}};
   Tree cgroups{{"cgroup.controllers", "memory pids\n"},

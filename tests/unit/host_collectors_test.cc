@@ -91,6 +91,28 @@ TEST_CASE("an agent without a descriptor to spare says so, and counts nothing tw
   }
 }
 
+TEST_CASE("pss that could not be read is read at the next tick, not when it is due") {
+  if (::geteuid() != 0) {
+    MESSAGE("skipped: needs root");
+    return;
+  }
+  const test::Child child([] {});
+  Run run("memory", pid(child.pid()));
+  TimeBudget::Clock::duration cost{};
+  {
+    const test::SomebodyElse without_rights;
+    const auto begin = TimeBudget::cpu_time();
+    run.tick();
+    cost = TimeBudget::cpu_time() - begin;
+  }
+  CHECK(run.value("memory_bytes", {"rss"}));
+  CHECK_FALSE(run.value("memory_bytes", {"pss"}));
+  CHECK(run.absence("memory_bytes{type=\"pss\"}").find("Permission denied") != std::string::npos);
+  std::this_thread::sleep_for(3 * cost);
+  run.tick();
+  CHECK(run.value("memory_bytes", {"pss"}));
+}
+
 TEST_CASE("many threads that could not be read once are read again at the next tick, not when they are due") {
   // Of a thread that has run since it was seen last a file is opened.
   const test::Child child([] { test::start_threads(1200, test::turn_over); });

@@ -52,6 +52,22 @@ class NoDescriptors {
   rlimit before_{};
 };
 
+/// While it lives this process, which root started, is nobody's.
+class SomebodyElse {
+ public:
+  SomebodyElse() {
+    if (::seteuid(65534) != 0) std::abort();
+  }
+  ~SomebodyElse() {
+    if (::seteuid(0) != 0) std::abort();
+    ::prctl(PR_SET_DUMPABLE, 1);
+  }
+  SomebodyElse(const SomebodyElse&) = delete;
+  SomebodyElse& operator=(const SomebodyElse&) = delete;
+  SomebodyElse(SomebodyElse&&) = delete;
+  SomebodyElse& operator=(SomebodyElse&&) = delete;
+};
+
 /// A child of the test that runs `work` and then waits to be killed; ready once `work` has returned.
 class Child {
  public:

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <vector>
+
 using namespace boxo;
 using namespace boxo::host;
 using namespace std::chrono_literals;
@@ -47,6 +49,47 @@ TEST_CASE("a time budget: what was dear waits longer") {
     CHECK(spent <= kHour / 50 + cost);
     CHECK(spent >= std::min(kHour / 60, 36000 * cost));
   }
+}
+
+TEST_CASE("a time budget: what failed is tried at the next tick, then at twice the time, up to the ordinary one") {
+  // What it costs is nothing beside the time between two ticks.
+  const auto start = TimeBudget::Clock::time_point(1h);
+  const auto tries = [start](TimeBudget& budget, TimeBudget::Clock::duration seldom) {
+    std::vector<int> at;
+    for (int second = 0; second <= 400; second += 5) {
+      const auto now = start + std::chrono::seconds(second);
+      if (!budget.allows(now)) continue;
+      at.push_back(second);
+      budget.failed(now, 1us, seldom);
+    }
+    return at;
+  };
+  TimeBudget dear(50, 60s);
+  CHECK(tries(dear, {}) == std::vector<int>{0, 5, 15, 35, 75, 135, 195, 255, 315, 375});
+  TimeBudget slower(50, 6s);
+  CHECK(tries(slower, 60s) == std::vector<int>{0, 5, 15, 35, 75, 135, 195, 255, 315, 375});
+  TimeBudget often(50, 6s);
+  CHECK(tries(often, {}) == std::vector<int>{0, 5, 15, 25, 35, 45, 55, 65, 75, 85, 95, 105, 115, 125, 135, 145, 155, 165, 175, 185, 195, 205,
+                                             215, 225, 235, 245, 255, 265, 275, 285, 295, 305, 315, 325, 335, 345, 355, 365, 375, 385, 395});
+
+  // By its cost, where that is more; and a good one in between does not make it begin anew, two do.
+  TimeBudget budget(50, 100ms, 60s);
+  const auto wait = [&] {
+    auto after = 0s;
+    while (!budget.allows(start + after)) after += 1s;
+    return after;
+  };
+  for (const auto after : {2s, 4s, 8s}) {
+    budget.failed(start, 1s);
+    CHECK(wait() == after);
+  }
+  budget.spent(start, 1s);
+  CHECK(wait() == 50s);
+  budget.failed(start, 1s);
+  CHECK(wait() == 16s);
+  for (int i = 0; i < 2; ++i) budget.spent(start, 1s);
+  budget.failed(start, 1s);
+  CHECK(wait() == 2s);
 }
 
 TEST_CASE("a time budget counts the CPU time of its thread") {

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#include "collectors/kernel/packet_group.h"
+
+#include <bpf/bpf.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
+#include <utility>
+
+#include "bpf/watched.h"
+#include "collectors/kernel/privileges.h"
+
+namespace boxo::kernel {
+
+namespace {
+
+/// In case that the kernel did not run a program when a process was moved: what would be too little then is so for no longer.
+constexpr auto kLookAgain = std::chrono::seconds(10);
+
+Error no_such_group() {
+  return {"the target's processes, or sockets that it has open, are in cgroups of version 2 of which the agent sees none that is "
+          "above all of them",
+          "mount the host's cgroup file system where the agent runs, or start them in one cgroup"};
+}
+
+}  // namespace
+
+/// The group of the target, whatever hierarchy that was named by.
+Result<CgroupView> PacketGroup::start() const {
+  auto group = target_->cgroup("");
+  if (group) return group;
+  auto all = Cgroups::find(cgroup_root_);
+  if (!all && (all.error().code == EMFILE || all.error().code == ENFILE)) return all.error();
+  if (!all || all->hierarchy("") == nullptr)
+    return Error{"none is mounted below " + cgroup_root_, "mount one: mount -t cgroup2 none DIRECTORY"};
+  return all->view_of("", target_->main()->shared());
+}
+
+/// Tells the kernel the groups' ids. What it meets meanwhile may be taken for too high or too low: that is wiped out at the
+/// end, and then it is met again.
+Result<> PacketGroup::write_row(const Probe& probe) {
+  const int row = probe.map_fd("row"), met = probe.map_fd("met");
+  for (const std::uint64_t id : std::exchange(ids_, {})) ::bpf_map_delete_elem(row, &id);
+  // Of more the deepest are left out: the programs may be higher than they need.
+  const std::size_t size = std::min<std::size_t>(row_->levels.size(), GROUP_LEVELS);
+  for (std::uint32_t level = 0; level < size; ++level) {
+    struct stat info {};
+    if (::fstat(row_->levels[row_->levels.size() - 1 - level].fd(), &info) != 0) return errno_error(row_->path);
+    // A group's inode number is its id on 64-bit machines.
+    const std::uint64_t id = info.st_ino;
+    if (::bpf_map_update_elem(row, &id, &level, BPF_ANY) != 0) return errno_error("map row");
+    ids_.push_back(id);
+  }
+  const groups_met nothing{{}, moves_matter_ ? 0U : 1U};
+  const std::uint32_t zero = 0;
+  if (::bpf_map_update_elem(met, &zero, &nothing, BPF_ANY) != 0) return errno_error("map met");
+  return {};
+}
+
+Result<> PacketGroup::enter(Probe& probe, std::size_t level) {
+  if (auto entered = probe.enter(row_->levels[row_->levels.size() - 1 - level]); !entered) return entered;
+  level_ = level;
+  return {};
+}
+
+Result<bool> PacketGroup::follow(Probe& probe) {
+  if (target_->main() == nullptr) return false;
+  const ProcessId main = target_->main()->id;
+  if (main_ == main) return false;
+  main_.reset();
+  auto group = start();
+  if (!group) return group.error();
+  row_.emplace(std::move(*group));
+  // Who leaves a cgroup that is watched leaves the target.
+  moves_matter_ = !target_->is_cgroup() || target_->cgroup_path("").empty();
+  if (auto written = write_row(probe); !written) return written.error();
+  if (auto entered = enter(probe, ids_.size() - 1); !entered) return entered.error();
+  main_ = main;
+  looked_ = Clock::now();
+  return true;
+}
+
+Result<bool> PacketGroup::climb(Probe& probe) {
+  if (!main_ || target_->main() == nullptr) return false;
+  if (const auto now = Clock::now(); now - looked_ >= kLookAgain) {
+    std::string nothing;
+    if (auto looked = probe.iterate("remember_groups", nothing); !looked) return Error{looked.error().text()};
+    looked_ = now;
+  }
+  groups_met met{};
+  const std::uint32_t zero = 0;
+  if (::bpf_map_lookup_elem(probe.map_fd("met"), &zero, &met) != 0) return errno_error("map met");
+  const bool anywhere = met.at[GROUP_ANYWHERE] != 0;
+  if (anywhere && !row_->to_root) return no_such_group();
+  const auto* const first = std::find_if(std::begin(met.at), std::end(met.at), [](std::uint32_t at) { return at != 0; });
+  const std::size_t wanted = anywhere ? 0 : static_cast<std::size_t>(first - std::begin(met.at));
+  if (wanted >= level_) return false;
+  auto entered = enter(probe, wanted);
+  if (!entered && entered.error().code == EPERM && !missing_for_cgroup().empty())
+    return Error{"processes or sockets of the target are in another cgroup than the main process, and the agent has given up "
+                 "CAP_NET_ADMIN, which counting there needs",
+                 "start the agent anew", EPERM};
+  if (!entered) return entered.error();
+  return true;
+}
+
+}  // namespace boxo::kernel

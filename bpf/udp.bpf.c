@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* What the target's internet sockets send and receive, by remote address, and which datagrams they lose. It is counted in
- * a cgroup (v2) that is above all of them, where each packet passes once: going out before it is cut into fragments or segments, coming
- * in when its socket is known and before that takes it in. Only there are the remotes of a UDP socket seen that talks to
- * many, as QUIC does. Whose a socket is, is remembered with it when it is made, begins to listen, or is found open.
+ * a cgroup (v2) that is above all of them, where each packet passes once: going out before it is cut into fragments or
+ * segments, coming in when its socket is known and before that takes it in. Only there are the remotes of a UDP socket seen
+ * that talks to many, as QUIC does. Whose a socket is, is remembered with it when it is made, begins to listen, or is found
+ * open.
  *
  * Packets are what strangers send: each is looked at in bounds, nothing in it leads to more work than a map entry, and
  * what of it decides is the address; which protocol it has, the socket says. */

@@ -131,26 +131,32 @@ class KernelCollector : public Collector {
 
   /// A probe that counts in a cgroup goes with the target.
   static void follow(Slot& slot) {
-    slot.anew = false;
     if (!slot.probe || !slot.packets || !slot.attached) return;
     const auto followed = slot.packets->follow(*slot.probe);
-    slot.anew = followed && *followed;
+    slot.anew |= followed && *followed;
     if (followed) return;
     slot.outside = "the target's cgroup of version 2: " + followed.error().text();
     // Gone between two looks: the next one tells.
     if (const int code = followed.error().code; code != ESRCH && code != ENOENT && code != ENODEV) refuse(slot, slot.outside);
   }
 
-  /// And up, to where all of the target is below it: each time there may be more that it had not seen.
-  Result<> climb(Slot& slot) const {
+  /// And to where all of the target is below it: each time there may be more that it had not seen.
+  Result<> settle(Slot& slot) const {
     while (slot.probe && slot.packets && slot.packets->inside() && target_.main() != nullptr) {
-      const auto higher = slot.packets->climb(*slot.probe);
-      slot.outside = higher ? std::string() : higher.error().text();
-      if (!higher && higher.error().code == EPERM) refuse(slot, slot.outside);
-      if (!higher || !*higher) return {};
-      if (auto remembered = slot.probe->remember(); !remembered) return remembered;
+      const auto moved = slot.packets->settle(*slot.probe);
+      slot.outside = moved ? std::string() : moved.error().text();
+      if (!moved && moved.error().code == EPERM) refuse(slot, slot.outside);
+      if (!moved || !*moved) return {};
+      slot.anew = true;
+      if (auto remembered = remember(slot); !remembered) return remembered;
     }
     return {};
+  }
+
+  static Result<> remember(Slot& slot) {
+    auto remembered = slot.probe ? slot.probe->remember() : Result<>();
+    if (remembered) slot.anew = false;
+    return remembered;
   }
 
   /// What the iterators can read is there for the other collectors from the next collection on.
@@ -222,11 +228,11 @@ class KernelCollector : public Collector {
     membership_->set_cgroups(own_cgroup_.memory(), own_cgroup_.io());
     auto unknown = membership_->sync(target_);
     if (!unknown) return unknown.error();
-    for (const Slot& slot : probes_)
-      if (slot.probe && (*unknown || slot.anew))
-        if (auto remembered = slot.probe->remember(); !remembered) return remembered;
     for (Slot& slot : probes_)
-      if (auto climbed = climb(slot); !climbed) return climbed;
+      if (*unknown || slot.anew)
+        if (auto remembered = remember(slot); !remembered) return remembered;
+    for (Slot& slot : probes_)
+      if (auto settled = settle(slot); !settled) return settled;
     return {};
   }
 

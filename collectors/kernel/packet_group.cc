@@ -28,8 +28,10 @@ Error no_such_group() {
 }  // namespace
 
 /// The group of the target, whatever hierarchy that was named by.
-Result<CgroupView> PacketGroup::start() const {
+Result<CgroupView> PacketGroup::start() {
   auto group = target_->cgroup("");
+  // Who leaves a cgroup that is watched leaves the target.
+  moves_matter_ = !group || !target_->is_cgroup();
   if (group) return group;
   auto all = Cgroups::find(cgroup_root_);
   if (!all && (all.error().code == EMFILE || all.error().code == ENFILE)) return all.error();
@@ -62,7 +64,13 @@ Result<> PacketGroup::write_row(const Probe& probe) {
 Result<> PacketGroup::enter(Probe& probe, std::size_t level) {
   if (auto entered = probe.enter(row_->levels[row_->levels.size() - 1 - level]); !entered) return entered;
   level_ = level;
+  entered_ = ids_[level];
   return {};
+}
+
+void PacketGroup::leave() {
+  main_.reset();
+  entered_ = 0;
 }
 
 Result<bool> PacketGroup::follow(Probe& probe) {
@@ -73,16 +81,20 @@ Result<bool> PacketGroup::follow(Probe& probe) {
   auto group = start();
   if (!group) return group.error();
   row_.emplace(std::move(*group));
-  // Who leaves a cgroup that is watched leaves the target.
-  moves_matter_ = !target_->is_cgroup() || target_->cgroup_path("").empty();
   if (auto written = write_row(probe); !written) return written.error();
-  if (auto entered = enter(probe, ids_.size() - 1); !entered) return entered.error();
+  // Where they are above the new one they stay until it is known who else is there: those would be missed meanwhile.
+  const auto here = std::find(ids_.begin(), ids_.end(), entered_);
+  may_sink_ = here != ids_.end();
+  if (may_sink_)
+    level_ = static_cast<std::size_t>(here - ids_.begin());
+  else if (auto entered = enter(probe, ids_.size() - 1); !entered)
+    return entered.error();
   main_ = main;
   looked_ = Clock::now();
   return true;
 }
 
-Result<bool> PacketGroup::climb(Probe& probe) {
+Result<bool> PacketGroup::settle(Probe& probe) {
   if (!main_ || target_->main() == nullptr) return false;
   if (const auto now = Clock::now(); now - looked_ >= kLookAgain) {
     std::string nothing;
@@ -95,8 +107,9 @@ Result<bool> PacketGroup::climb(Probe& probe) {
   const bool anywhere = met.at[GROUP_ANYWHERE] != 0;
   if (anywhere && !row_->to_root) return no_such_group();
   const auto* const first = std::find_if(std::begin(met.at), std::end(met.at), [](std::uint32_t at) { return at != 0; });
-  const std::size_t wanted = anywhere ? 0 : static_cast<std::size_t>(first - std::begin(met.at));
-  if (wanted >= level_) return false;
+  const std::size_t wanted = anywhere ? 0 : std::min(static_cast<std::size_t>(first - std::begin(met.at)), ids_.size() - 1);
+  if (wanted == level_ || (wanted > level_ && !may_sink_)) return false;
+  may_sink_ = false;
   auto entered = enter(probe, wanted);
   if (!entered && entered.error().code == EPERM && !missing_for_cgroup().empty())
     return Error{"processes or sockets of the target are in another cgroup than the main process, and the agent has given up "

@@ -22,19 +22,19 @@ class PacketGroup {
   /// `cgroup_root` is where the hierarchies are mounted (/sys/fs/cgroup).
   PacketGroup(const Target& target, std::string cgroup_root) : target_(&target), cgroup_root_(std::move(cgroup_root)) {}
 
-  /// Puts the programs where the main process is; call before the set of processes is brought up to date. True if the
-  /// target is another one: where its processes and sockets are is not known then, and the probe has to remember() them.
+  /// Goes with the main process; call before the set of processes is brought up to date. True if that is another one: where
+  /// the target's processes and sockets are is not known then, and the probe has to remember() them.
   Result<bool> follow(Probe& probe);
-  /// Lifts them above all that was met meanwhile; call once a tick, when the probe has remembered who is new. True if that
-  /// was higher: sockets made beside them meanwhile are not known yet, and the probe has to remember() them.
-  Result<bool> climb(Probe& probe);
+  /// Puts the programs above all that was met meanwhile; call once a tick, when the probe has remembered who is new. True if
+  /// they moved: sockets made beside them meanwhile are not known yet, and the probe has to remember() them.
+  Result<bool> settle(Probe& probe);
   /// The programs were taken off.
-  void leave() { main_.reset(); }
+  void leave();
   bool inside() const { return main_.has_value(); }
 
  private:
   using Clock = std::chrono::steady_clock;
-  Result<CgroupView> start() const;
+  Result<CgroupView> start();
   Result<> write_row(const Probe& probe);
   Result<> enter(Probe& probe, std::size_t level);
 
@@ -44,6 +44,8 @@ class PacketGroup {
   std::optional<CgroupView> row_;
   std::vector<std::uint64_t> ids_;  ///< of the row, the topmost first, as told to the kernel
   std::size_t level_ = 0;           ///< where in it the programs are
+  std::uint64_t entered_ = 0;       ///< the id of that group
+  bool may_sink_ = false;           ///< they may be higher than they need, since the row is new
   bool moves_matter_ = true;        ///< a process that is moved is still the target's
   Clock::time_point looked_{};
 };

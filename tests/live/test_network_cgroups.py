@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TARGETS, TOO_OLD, TargetProgram, remove_group, wait_until
+from conftest import SLOW, TARGETS, TOO_OLD, TargetProgram, remove_group, wait_until
 from network import ask, group, in_group  # noqa: F401 (a fixture)
 from processes import unique
 
@@ -87,6 +87,12 @@ def family(target, copy):
 
 def send(t, sink, count, size=100):
     assert ask(t, f"send 127.0.0.2 {port_of(sink)} {size} {count}") == size * count
+
+
+def order(t, line):
+    """Tells and does not wait for the answer."""
+    t.popen.stdin.write(line + "\n")
+    t.popen.stdin.flush()
 
 
 def port_of(sink):
@@ -183,9 +189,8 @@ def test_nothing_counts_twice_or_not_at_all_while_the_programs_move(agent, famil
     a = agent("--comm", t.name, prefix=CAPABLE)
     attached(a)
     before = sent(a.next_page())
-    many = 300000
-    t.popen.stdin.write(f"send 127.0.0.2 {port_of(sink)} 10 {many}\n")
-    t.popen.stdin.flush()
+    many = int(300000 / SLOW)
+    order(t, f"send 127.0.0.2 {port_of(sink)} 10 {many}")
     wait_until("it is sending", lambda: sent(a.page()) > before)
     move(t.child, tree["b"])
     assert int(t.read()) == 10 * many
@@ -222,6 +227,27 @@ def test_the_processes_of_a_watched_group(agent, target, tree, sink, socket_from
     send(two, sink, 8)
     assert sent(a.next_page()) == 13
     assert (programs(tree["a"]), programs(tree[""])) == ((2, 0) if socket_from == "inside" else (0, 2))
+
+
+@pytest.mark.parametrize("outside", ["first", "second"])
+def test_another_process_of_a_watched_group_becomes_the_main_one(agent, target, tree, sink, outside):
+    """One of them has a socket from outside the group. Nothing is missed on the way."""
+    first = target("network", prefix=in_group(tree["b" if outside == "first" else "a"]))
+    second = target("network", prefix=in_group(tree["b" if outside == "second" else "a"]))
+    for t in first, second:
+        ask(t, "udp 127.0.0.1 0")
+        move(t.pid, tree["a"])
+    a = agent("--cgroup", tree["a"])
+    assert a.value("boxo_agent_target_processes") == 2
+    assert (programs(tree["a"]), programs(tree[""])) == (0, 2)
+    before, many = sent(a.next_page()), int(300000 / SLOW)
+    order(second, f"send 127.0.0.2 {port_of(sink)} 10 {many}")
+    wait_until("it is sending", lambda: sent(a.page()) > before)
+    first.popen.kill()
+    wait_until("the first is gone", lambda: a.value("boxo_agent_target_processes") == 1)
+    assert int(second.read()) == 10 * many
+    assert many <= sent(a.next_page()) - before <= many + 1
+    assert (programs(tree["a"]), programs(tree[""])) == ((2, 0) if outside == "first" else (0, 2))
 
 
 def test_who_leaves_a_watched_group_does_not_take_the_programs_along(agent, target, tree, sink):

@@ -37,6 +37,7 @@ class PacketGroup {
   Result<CgroupView> start();
   Result<> write_row(const Probe& probe);
   Result<> enter(Probe& probe, std::size_t level);
+  Result<> look_again(const Probe& probe);
 
   const Target* target_;
   std::string cgroup_root_;
@@ -47,7 +48,9 @@ class PacketGroup {
   std::uint64_t entered_ = 0;       ///< the id of that group
   bool may_sink_ = false;           ///< they may be higher than they need, since the row is new
   bool moves_matter_ = true;        ///< a process that is moved is still the target's
-  Clock::time_point looked_{};
+  Clock::time_point looked_{};      ///< when the last round of looking again began
+  std::size_t next_ = 0;            ///< whose turn it is in that
+  bool one_by_one_ = true;          ///< the kernel can look at one process alone
 };
 
 }  // namespace boxo::kernel

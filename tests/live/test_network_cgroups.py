@@ -402,3 +402,46 @@ def test_where_the_agent_sees_no_group_above_all_of_them(agent, family, tree, si
     wait_until("it is gone", lambda: a.value("boxo_agent_target_up") == 0)
     assert sent(a.next_page()) is None, "while it is not known better"
     a.stop()
+
+
+# Takes a socket over the one that is its standard input and sends as many datagrams as each message on it asks for.
+TAKES = """
+import os, socket, sys
+give = socket.socket(fileno=0)
+(fd,) = socket.recv_fds(give, 1, 1)[1]
+taken = socket.socket(fileno=fd)
+while line := give.recv(100):
+    for _ in range(int(line)):
+        taken.sendto(bytes(100), ("127.0.0.2", int(sys.argv[1])))
+    give.send(b"done")
+"""
+
+
+@pytest.mark.skipif("readers" in TOO_OLD, reason="before Linux 6.1 no iterator looks at one process")
+def test_a_socket_that_was_handed_over(agent, tree, sink):
+    """Nobody tells of that: it is found when all are looked at again."""
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with mine, subprocess.Popen([*in_group(tree["a"]), sys.executable, "-c", TAKES, str(port_of(sink))], stdin=theirs) as p:
+        theirs.close()
+
+        def ask_for(count):
+            mine.send(str(count).encode())
+            assert mine.recv(100) == b"done"
+
+        a = agent("--cgroup", tree["a"], prefix=CAPABLE)
+        attached(a)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as given:
+            socket.send_fds(mine, [b"x"], [given.fileno()])
+        ask_for(0)
+
+        def seen():
+            ask_for(1)
+            return sent(a.page()) > 0
+
+        wait_until("it is found", seen, 60)
+        before = sent(a.next_page())
+        ask_for(70)
+        assert sent(a.next_page()) == before + 70
+        assert (programs(tree["a"]), programs(tree[""])) == (0, 0), "the socket is the test's, which is in the root group"
+        attached(a)
+        mine.close()

@@ -147,6 +147,8 @@ class KernelCollector : public Collector {
       slot.outside = moved ? std::string() : moved.error().text();
       if (!moved && moved.error().code == EPERM) refuse(slot, slot.outside);
       if (!moved || !*moved) return {};
+      log_info("probe " + std::string(slot.description->object.name) + ": counts in cgroup " + slot.packets->path() +
+               ", the nearest above all of the target");
       slot.anew = true;
       if (auto remembered = remember(slot); !remembered) return remembered;
     }

@@ -74,6 +74,12 @@ void PacketGroup::leave() {
   entered_ = 0;
 }
 
+std::string PacketGroup::path() const {
+  std::string path = row_->path;
+  for (std::size_t above = row_->levels.size() - 1 - level_; above != 0; --above) path.erase(std::min(path.rfind('/'), path.size()));
+  return path.empty() ? "/" : path;
+}
+
 Result<bool> PacketGroup::follow(Probe& probe) {
   if (target_->main() == nullptr) return false;
   const ProcessId main = target_->main()->id;
@@ -105,18 +111,22 @@ Result<> PacketGroup::look_again(const Probe& probe) {
   std::string nothing;
   if (next_ >= all.size()) {
     if (now - looked_ < kLookAgain) return {};
-    if (auto looked = probe.iterate("remember_groups", nothing); !looked) return looked;
     looked_ = now;
     next_ = 0;
   }
   for (std::size_t n = 0; one_by_one_ && n < kLookedAtInOneTick && next_ < all.size(); ++n, ++next_) {
     const Process& process = all[next_];
-    auto looked = probe.iterate("remember", nothing, {.thread = process.survivor.pid != 0 ? process.survivor.pid : process.id.pid});
+    // All its threads have the same descriptors.
+    const pid_t one = process.survivor.pid != 0 ? process.survivor.pid : process.id.pid;
+    auto looked = probe.iterate("remember_groups", nothing, {.process = process.id.pid});
+    if (looked) looked = probe.iterate("remember", nothing, {.thread = one});
     one_by_one_ = looked || (looked.error().code != E2BIG && looked.error().code != EINVAL);
     if (!looked && one_by_one_) return looked;
   }
-  if (!one_by_one_) next_ = all.size();
-  return {};
+  if (one_by_one_ || next_ == all.size()) return {};
+  // Before Linux 6.1: the tasks of everybody, and not their descriptors, which are many more.
+  next_ = all.size();
+  return probe.iterate("remember_groups", nothing);
 }
 
 Result<bool> PacketGroup::settle(Probe& probe) {

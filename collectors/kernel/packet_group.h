@@ -31,6 +31,8 @@ class PacketGroup {
   /// The programs were taken off.
   void leave();
   bool inside() const { return main_.has_value(); }
+  /// Where they are, as /proc/PID/cgroup writes it, while inside().
+  std::string path() const;
 
  private:
   using Clock = std::chrono::steady_clock;

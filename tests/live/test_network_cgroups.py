@@ -140,6 +140,8 @@ def test_a_child_in_another_group_from_before_the_agent(agent, family, tree, sin
     send(t, sink, 7)
     page = a.next_page()
     assert (sent(page), page.value(BYTES, **SENT)) == (17, 1700)
+    if counted_in != main:
+        assert f"probe udp: counts in cgroup /{os.path.join(tree[''].name, counted_in).rstrip('/')}, the nearest" in a.log(), a.log()
     assert {name: programs(path) for name, path in tree.items()} == {name: 2 if name == counted_in else 0 for name in tree}
 
 

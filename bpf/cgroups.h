@@ -103,7 +103,7 @@ static __always_inline void meet_socket(struct sock *sk)
 	}
 	u64 val = BPF_CORE_READ((struct sock___before_5_15 *)sk, sk_cgrp_data.val);
 
-	meet(m, val & 1 ? NULL : (struct cgroup *)val); /* lost, or none: as if it were the root's */
+	meet(m, val & 3 ? NULL : (struct cgroup *)val); /* lost, or none: as if it were the root's */
 }
 
 #endif

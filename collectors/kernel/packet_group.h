@@ -26,7 +26,8 @@ class PacketGroup {
   /// the target's processes and sockets are is not known then, and the probe has to remember() them.
   Result<bool> follow(Probe& probe);
   /// Puts the programs above all that was met meanwhile; call once a tick, when the probe has remembered who is new. True if
-  /// they moved: sockets made beside them meanwhile are not known yet, and the probe has to remember() them.
+  /// they moved: sockets made beside them meanwhile are not known yet, and the probe has to remember() them. In one group above
+  /// all, and not in each by itself: what is sent from a third one by somebody who comes there for a moment is then seen, too.
   Result<bool> settle(Probe& probe);
   /// The programs were taken off.
   void leave();

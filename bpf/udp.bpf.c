@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* What the target's internet sockets send and receive, by remote address, and which datagrams they lose. It is counted in
- * the target's cgroup (v2), where each packet passes once: going out before it is cut into fragments or segments, coming
- * in when its socket is known and before that takes it in. Only there are the remotes of a UDP socket seen that talks to
- * many, as QUIC does. Whose a socket is, is remembered with it when it is made, begins to listen, or is found open.
+ * a cgroup (v2) that is above all of them, where each packet passes once: going out before it is cut into fragments or
+ * segments, coming in when its socket is known and before that takes it in. Only there are the remotes of a UDP socket seen
+ * that talks to many, as QUIC does. Whose a socket is, is remembered with it when it is made, begins to listen, or is found
+ * open.
  *
  * Packets are what strangers send: each is looked at in bounds, nothing in it leads to more work than a map entry, and
  * what of it decides is the address; which protocol it has, the socket says. */
+#include "cgroups.h"
 #include "listeners.h"
 
 #include <bpf/bpf_endian.h>
@@ -260,18 +262,46 @@ static __always_inline void account(struct __sk_buff *skb, u32 direction)
 	add_to_remote(&t);
 }
 
-SEC("cgroup_skb/egress")
-int TIMED_CGROUP_PROG(on_sent, struct __sk_buff, skb)
+/* Who moves to another cgroup is in both for a moment, and a packet may pass both: the programs of one turn count, those
+ * of the other do not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} turn SEC(".maps");
+
+static __always_inline int count_in_turn(struct __sk_buff *skb, u32 direction, u32 mine)
 {
-	account(skb, SENT);
+	u32 zero = 0, *now = bpf_map_lookup_elem(&turn, &zero);
+
+	if (now && *now == mine)
+		account(skb, direction);
 	return 1;
 }
 
-SEC("cgroup_skb/ingress")
-int TIMED_CGROUP_PROG(on_received, struct __sk_buff, skb)
+SEC("cgroup_skb/egress")
+int TIMED_CGROUP_PROG(on_sent_turn0, struct __sk_buff, skb)
 {
-	account(skb, RECEIVED);
-	return 1;
+	return count_in_turn(skb, SENT, 0);
+}
+
+SEC("cgroup_skb/egress")
+int TIMED_CGROUP_PROG(on_sent_turn1, struct __sk_buff, skb)
+{
+	return count_in_turn(skb, SENT, 1);
+}
+
+SEC("cgroup_skb/ingress")
+int TIMED_CGROUP_PROG(on_received_turn0, struct __sk_buff, skb)
+{
+	return count_in_turn(skb, RECEIVED, 0);
+}
+
+SEC("cgroup_skb/ingress")
+int TIMED_CGROUP_PROG(on_received_turn1, struct __sk_buff, skb)
+{
+	return count_in_turn(skb, RECEIVED, 1);
 }
 
 SEC("cgroup/sock_create")
@@ -302,10 +332,14 @@ int TIMED_PROG(on_state, struct sock *sk, int from, int to)
 
 	if (!w || sk->sk_type != SOCK_STREAM)
 		return 0;
-	if (target_begins(w, to) || (to == TCP_ESTABLISHED && target_accepts(sk, from)))
+	if (target_begins(w, to)) {
+		meet_socket(sk);
 		remember_socket(sk);
-	else if (to == TCP_CLOSE && from == TCP_LISTEN)
+	} else if (to == TCP_ESTABLISHED && target_accepts(sk, from)) {
+		remember_socket(sk); /* in the cgroup of the one that listens */
+	} else if (to == TCP_CLOSE && from == TCP_LISTEN) {
 		listens_no_more(sk);
+	}
 	return 0;
 }
 
@@ -354,7 +388,42 @@ int remember(struct bpf_iter__task_file *ctx)
 {
 	struct sock *sk = socket_of_target(ctx, &full);
 
-	if (sk)
+	if (sk) {
+		meet_socket(sk);
 		remember_socket(sk);
+	}
+	return 0;
+}
+
+SEC("iter/task")
+int remember_groups(struct bpf_iter__task *ctx)
+{
+	struct watched *w = watching();
+	struct task_struct *task = ctx->task;
+
+	if (w && task && is_member(w, task->tgid))
+		meet_task(task);
+	return 0;
+}
+
+/* A process that is moved to another cgroup, of whichever version; told by its first thread, or by the one that moves alone. */
+SEC("tp_btf/cgroup_attach_task")
+int TIMED_PROG(on_moved, struct cgroup *to, const char *path, struct task_struct *task)
+{
+	struct watched *w = watching();
+
+	if (w && is_member(w, task->tgid))
+		meet_task(task);
+	return 0;
+}
+
+/* A process may begin in another cgroup (clone3 with CLONE_INTO_CGROUP). */
+SEC("tp_btf/sched_process_fork")
+int TIMED_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct watched *w = watching();
+
+	if (w && is_member(w, parent->tgid) && child->tgid == child->pid)
+		meet_task(child);
 	return 0;
 }

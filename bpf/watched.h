@@ -33,6 +33,17 @@ enum member_of {
 	MEMBER_SEEN = 3, /* the same, and user space has looked once without finding it in the target */
 };
 
+/* How far down the row from the topmost cgroup that the agent sees to the main process's one process or socket of the target
+ * has been found: at[n] is set if the nearest that is above both is number n of the row, at[GROUP_ANYWHERE] if there is none
+ * in the row, as far as one could look. */
+#define GROUP_LEVELS 64
+#define GROUP_ANYWHERE GROUP_LEVELS
+
+struct groups_met {
+	__u32 at[GROUP_LEVELS + 1];
+	__u32 only_sockets; /* set by user space: whoever is elsewhere is not the target's */
+};
+
 /* One record of the iterator `translate`: a process as the agent numbers it and as the kernel does. */
 struct translation {
 	__u32 pid;

@@ -10,6 +10,7 @@
 #include "collectors/collector.h"
 #include "collectors/kernel/membership.h"
 #include "collectors/kernel/own_cgroup.h"
+#include "collectors/kernel/packet_group.h"
 #include "collectors/kernel/pid_namespace.h"
 #include "collectors/kernel/probe.h"
 #include "collectors/kernel/unclaimed.h"
@@ -50,7 +51,7 @@ class KernelCollector : public Collector {
   KernelCollector(const Target& target, const CollectorOptions& options) : target_(target), options_(options), own_cgroup_(target) {
     for (const Description& description : descriptions()) {
       const std::string off = unwanted(description);
-      probes_.push_back({&description, off, {}, off, Windows(), false, {}});
+      probes_.push_back({.description = &description, .off = off, .reason = off});
     }
   }
 
@@ -118,39 +119,46 @@ class KernelCollector : public Collector {
   struct Slot {
     const Description* description;
     std::string off;  ///< why nobody wants it; empty if it is wanted
-    std::optional<Probe> probe;
+    std::optional<Probe> probe{};
     std::string reason;
-    Windows windows;
+    Windows windows{};
     bool attached = false;
     RunTime run_time{};
-    std::optional<std::uint64_t> entered{};  ///< generation of the target whose cgroup the probe counts in
-    std::string outside{};                   ///< why it counts in none, though there is a target
+    std::optional<PacketGroup> packets{};  ///< of a probe that counts in a cgroup
+    bool anew = false;                     ///< it is where it was not before, and has to remember() what it finds
+    std::string outside{};                 ///< why what it counts there is not all of the target's
   };
 
-  /// Where the target's packets pass: its group of version 2, whatever hierarchy the target was named by.
-  Result<CgroupView> network_group() const {
-    auto group = target_.cgroup("");
-    if (group) return group;
-    auto all = Cgroups::find(options_.cgroup_root);
-    if (!all && (all.error().code == EMFILE || all.error().code == ENFILE)) return all.error();
-    if (!all || all->hierarchy("") == nullptr)
-      return Error{"none is mounted below " + options_.cgroup_root, "mount one: mount -t cgroup2 none DIRECTORY"};
-    return all->view_of("", target_.main()->shared());
+  /// A probe that counts in a cgroup goes with the target.
+  static void follow(Slot& slot) {
+    if (!slot.probe || !slot.packets || !slot.attached) return;
+    const auto followed = slot.packets->follow(*slot.probe);
+    slot.anew |= followed && *followed;
+    if (followed) return;
+    slot.outside = "the target's cgroup of version 2: " + followed.error().text();
+    // Gone between two looks: the next one tells.
+    if (const int code = followed.error().code; code != ESRCH && code != ENOENT && code != ENODEV) refuse(slot, slot.outside);
   }
 
-  /// A probe that counts in the target's cgroup goes with the target.
-  void follow(Slot& slot) {
-    if (!slot.probe || !slot.probe->in_cgroup() || target_.main() == nullptr || slot.entered == target_.generation()) return;
-    const auto group = network_group();
-    const auto entered = group ? slot.probe->enter(group->group()) : Result<>(group.error());
-    slot.outside = entered ? std::string() : "the target's cgroup of version 2: " + entered.error().text();
-    if (entered) {
-      slot.entered = target_.generation();
-      return;
+  /// And to where all of the target is below it: each time there may be more that it had not seen.
+  Result<> settle(Slot& slot) const {
+    while (slot.probe && slot.packets && slot.packets->inside() && target_.main() != nullptr) {
+      const auto moved = slot.packets->settle(*slot.probe);
+      slot.outside = moved ? std::string() : moved.error().text();
+      if (!moved && moved.error().code == EPERM) refuse(slot, slot.outside);
+      if (!moved || !*moved) return {};
+      log_info("probe " + std::string(slot.description->object.name) + ": counts in cgroup " + slot.packets->path() +
+               ", the nearest above all of the target");
+      slot.anew = true;
+      if (auto remembered = remember(slot); !remembered) return remembered;
     }
-    // Gone between two looks: the next one tells.
-    if (const int code = entered.error().code; code == ESRCH || code == ENOENT || code == ENODEV) return;
-    refuse(slot, slot.outside);
+    return {};
+  }
+
+  static Result<> remember(Slot& slot) {
+    auto remembered = slot.probe ? slot.probe->remember() : Result<>();
+    if (remembered) slot.anew = false;
+    return remembered;
   }
 
   /// What the iterators can read is there for the other collectors from the next collection on.
@@ -181,7 +189,8 @@ class KernelCollector : public Collector {
     if (slot == probes_.end()) return Error{"no probe udp"};
     if (!slot->probe) return Error{"probe udp: " + slot->reason};
     if (!slot->outside.empty()) return Error{"probe udp: " + slot->outside};
-    if (!slot->entered) return Error{"probe udp: not in the target's cgroup yet"};
+    if (slot->windows.share() < 1) return Error{"probe udp: attached for a part of the time only"};
+    if (!slot->packets->inside()) return Error{"probe udp: not in the target's cgroup yet"};
     const auto sent = slot->probe->counter("udp_bytes", 0);
     const auto received = slot->probe->counter("udp_bytes", 1);
     if (!sent || !received) return sent ? received.error() : sent.error();
@@ -221,10 +230,11 @@ class KernelCollector : public Collector {
     membership_->set_cgroups(own_cgroup_.memory(), own_cgroup_.io());
     auto unknown = membership_->sync(target_);
     if (!unknown) return unknown.error();
-    if (!*unknown) return {};
-    for (const Slot& slot : probes_)
-      if (slot.probe)
-        if (auto remembered = slot.probe->remember(); !remembered) return remembered;
+    for (Slot& slot : probes_)
+      if (*unknown || slot.anew)
+        if (auto remembered = remember(slot); !remembered) return remembered;
+    for (Slot& slot : probes_)
+      if (auto settled = settle(slot); !settled) return settled;
     return {};
   }
 
@@ -257,7 +267,7 @@ class KernelCollector : public Collector {
     if (now == slot.attached) return;
     slot.attached = now;
     if (!now) {
-      slot.entered.reset();
+      if (slot.packets) slot.packets->leave();
       return slot.probe->detach();
     }
     membership_->attached_now();
@@ -330,6 +340,7 @@ class KernelCollector : public Collector {
     auto probe = Probe::load(*slot.description, context);
     if (!probe) return refuse(slot, probe.error().text());
     slot.probe.emplace(std::move(*probe));
+    if (slot.probe->in_cgroup()) slot.packets.emplace(target_, options_.cgroup_root);
   }
 
   const Target& target_;

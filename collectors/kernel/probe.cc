@@ -205,7 +205,9 @@ Result<> Probe::enter(const Dir& group) {
   if (::fstat(group.fd(), &info) != 0) return errno_error("cgroup");
   if (!cgroup_links_.empty() && group_ == std::pair(info.st_dev, info.st_ino)) return {};
   std::vector<LinkPtr> links;
+  const std::uint32_t turn = 1 - turn_;
   for (const bpf_program* program : in_cgroup_) {
+    if (std::string_view(::bpf_program__name(program)).ends_with(turn_ == 0 ? "_turn0" : "_turn1")) continue;
     links.emplace_back(::bpf_program__attach_cgroup(program, group.fd()));
     const int code = errno;
     if (!links.back() && code == EPERM && missing_for_cgroup().empty())
@@ -213,6 +215,10 @@ Result<> Probe::enter(const Dir& group) {
                    "bpftool cgroup tree shows which", code};
     if (!links.back()) return refused(code, messages);
   }
+  const std::uint32_t zero = 0;
+  if (const int map = map_fd("turn"); map >= 0 && ::bpf_map_update_elem(map, &zero, &turn, BPF_ANY) != 0)
+    return errno_error("map turn");
+  turn_ = turn;
   cgroup_links_ = std::move(links);
   group_ = {info.st_dev, info.st_ino};
   return {};
@@ -274,9 +280,14 @@ Result<> Probe::collect(Snapshot& out, const std::string& no_cgroup) {
 }
 
 Result<> Probe::remember() const {
-  if (::bpf_object__find_program_by_name(object_.get(), "remember") == nullptr) return {};
   std::string nothing;
-  return iterate("remember", nothing);
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object_.get()) {
+    const std::string name = ::bpf_program__name(program);
+    if (!name.starts_with("remember")) continue;
+    if (auto done = iterate(name, nothing); !done) return done;
+  }
+  return {};
 }
 
 Result<> Probe::open_ring() {

@@ -58,7 +58,8 @@ class Probe {
   void detach();
   /// Whether it has programs that count in a cgroup.
   bool in_cgroup() const { return !in_cgroup_.empty(); }
-  /// Attaches those to the group (of version 2) and takes them off the one that they were in.
+  /// Attaches those to the group (of version 2) and takes them off the one that they were in. Programs whose names end with
+  /// _turn0 and _turn1 do so by turns, and the map `turn` says whose it is: none counts together with the other.
   Result<> enter(const Dir& group);
 
   /// Adds what the probe has counted so far. `no_cgroup` is why the target has no cgroup of its own, empty if it has
@@ -84,7 +85,7 @@ class Probe {
   /// Takes the records out of the probe's ring; they replace `out`. Nothing if it has none.
   Result<> take_records(std::string& out);
 
-  /// New processes belong to the target: what the probe needs to know of them is what its iterator `remember` finds.
+  /// New processes belong to the target: what the probe needs to know of them is what its iterators remember… find.
   Result<> remember() const;
 
   const Description& description() const { return *description_; }
@@ -109,6 +110,7 @@ class Probe {
   std::vector<const bpf_program*> in_cgroup_;
   std::vector<LinkPtr> cgroup_links_;
   std::pair<dev_t, ino_t> group_{};  ///< where they are
+  std::uint32_t turn_ = 1;           ///< whose turn it is there
   std::optional<RemoteMap> remotes_;
   std::map<const ProbeMetric*, std::string> unknown_;  ///< what this kernel does not tell, and why
   std::set<const bpf_program*> optional_;  ///< those whose tracepoint may be missing

@@ -5,7 +5,8 @@ import re
 import sys
 
 out, probe = map(pathlib.Path, sys.argv[1:])
-hooks = re.findall(r'^SEC\("(\??(?:tp_btf|raw_tp|cgroup|cgroup_skb)/\w+)"\)', probe.read_text(), re.M)
+# Of those that take turns (the map `turn`) one is attached at a time.
+hooks = re.findall(r'^SEC\("(\??(?:tp_btf|raw_tp|cgroup|cgroup_skb)/\w+)"\)\n(?!.*_turn1\b)', probe.read_text(), re.M)
 with out.open("w") as f:
     f.write('// SPDX-License-Identifier: MIT OR GPL-2.0-only\n#include "hist.h"\n\n'
             'char LICENSE[] SEC("license") = "Dual MIT/GPL";\n\nPROBE = {.help = "nothing"};\n')

@@ -170,10 +170,15 @@ def test_many_sockets_are_read_for_a_fiftieth_of_the_time(agent, target, bpf):
         spent = time.monotonic() - begin
         assert 1 <= readings(pages[-1]) - readings(first) < 0.8 * spent / 0.1
         rest = without.value(name) - other.value(name)
-        return (pages[-1].value(name) - first.value(name) - rest) / spent < 0.04 and pages
+        shares.append((pages[-1].value(name) - first.value(name) - rest) / spent)
+        return shares[-1] < 0.04 and pages
 
     # Others on this machine may make every instruction dearer for a while.
-    pages = wait_until("five seconds within the budget", within_budget, 180)
+    shares = []
+    try:
+        pages = wait_until("five seconds within the budget", within_budget, 180)
+    except pytest.fail.Exception:
+        pytest.fail(f"never five seconds within the budget: {shares}")
     for page in pages:
         assert page.sum("boxo_network_sockets", protocol="tcp") == 2 * pairs + 1
         assert page.value("boxo_network_packet_loss_rate") is not None

@@ -120,6 +120,7 @@ struct Target::Impl {
   std::uint64_t restarts = 0;
   bool attached_before = false;
   std::uint64_t looked_at = 0;    // when the last refresh began; of a tree: the last that found it there
+  std::uint64_t there_at = 0;     // when the last refresh began that found it there
   std::uint64_t attached_at = 0;  // when the main process was taken
   std::vector<ProcessId> fits;    // what could be taken, now or soon, when the main process was looked for
   std::vector<ProcessId> fitted;  // the same, when the present or last one was
@@ -186,6 +187,7 @@ void Target::refresh() {
   else
     impl_->refresh_tree();
   if (impl_->of_group() || up()) impl_->looked_at = now;
+  if (up()) impl_->there_at = now;
   impl_->members.find_survivors();
 }
 
@@ -305,7 +307,10 @@ void Target::Impl::attach(pid_t pid, std::optional<std::uint64_t> start_ticks) {
 
 void Target::Impl::took_over() {
   const Process& main = members.list().front();
-  if (attached_before && main.ran_before)
+  // What comes to a group that has been empty since before it began is the target started again, by something that took its
+  // time to move it there.
+  const bool ran_beside = main.ran_before && (!of_group() || started_before(main.id, there_at));
+  if (attached_before && ran_beside)
     log_info("pid " + std::to_string(main.id.pid) + " (" + main.comm + ") ran before it became the target: no restart, and it counts from now on");
   else if (attached_before)
     ++restarts;

@@ -92,8 +92,8 @@ class Target {
   /// Changes whenever processes() changed or the main process became another program (exec): what was learnt
   /// about them is then stale.
   std::uint64_t generation() const;
-  /// How often a new process became the main one since the first. One that ran before already (Process::ran_before) is
-  /// none, nor one that was in the cgroup already and is now the oldest there.
+  /// How often a new process became the main one since the first. One that ran beside the target before is none, nor
+  /// one that was in the cgroup already and is now the oldest there.
   std::uint64_t restarts() const;
   /// Becomes readable when the main process ends (a pidfd); -1 if there is none or the kernel has no pidfds
   /// (< 5.3).

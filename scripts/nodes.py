@@ -64,7 +64,7 @@ class Node:
                                           env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                           start_new_session=True)
 
-    def wait_ready(self, timeout=60):
+    def wait_ready(self, timeout=180):
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             if self.popen.poll() is not None:

@@ -67,9 +67,10 @@ class GoRuntimeCollector final : public Collector {
     age_ = {};
     reader_.read();
     trouble_ = reader_.trouble().empty() ? target_.shortage() : reader_.trouble();
+    std::string uncounted = reader_.uncounted().empty() ? target_.shortage() : reader_.uncounted();
     ever_ = ever_ || !reader_.running().empty();
-    // What was counted stays while the target is down or runs something else.
-    const bool counted = ever_ && trouble_.empty();
+    // What was counted stays while the target is down, has just begun or runs something else.
+    const bool counted = ever_ && uncounted.empty();
     if (!target_.up())
       trouble_ = kNoTarget;
     else if (trouble_.empty() && reader_.running().empty())
@@ -78,7 +79,8 @@ class GoRuntimeCollector final : public Collector {
       out.add(kCycles, static_cast<double>(reader_.collections().cycles()));
       out.add(kPauses, reader_.collections().pauses());
     } else {
-      for (const Metric* metric : kCounted) out.absent(metric->name, trouble_);
+      if (!target_.up() || uncounted.empty()) uncounted = trouble_;
+      for (const Metric* metric : kCounted) out.absent(metric->name, uncounted);
     }
     if (trouble_.empty())
       add_levels(out);

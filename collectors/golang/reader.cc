@@ -30,25 +30,32 @@ void Reader::read() {
   ++round_;
   running_.clear();
   trouble_.clear();
+  uncounted_.clear();
+  begins_.clear();
   for (const Process& process : target_.processes()) {
-    const std::string trouble = read_one(process);
-    if (trouble.empty() || !trouble_.empty()) continue;
-    trouble_ = &process == target_.main() ? trouble : process.comm + ": " + trouble;
+    const Trouble trouble = read_one(process);
+    if (trouble.why.empty()) continue;
+    const std::string why = &process == target_.main() ? trouble.why : process.comm + ": " + trouble.why;
+    if (trouble_.empty()) trouble_ = why;
+    if (!trouble.counted && uncounted_.empty()) uncounted_ = why;
   }
+  if (trouble_.empty() && running_.empty()) trouble_ = begins_;
   std::erase_if(attached_, [this](const auto& one) { return one.second.round != round_; });
   gc_.finish();
 }
 
 /// Takes in what a process counts, if it is a Go program. Returns why that is not possible; "" if it is.
-std::string Reader::read_one(const Process& process) {
+Reader::Trouble Reader::read_one(const Process& process) {
   const auto program = programs_.of(process);
-  if (!program) return reason(program.error());
+  if (!program) return {reason(program.error())};
   if (*program == nullptr || !(*program)->go) return {};
   Attached& attached = attached_[process.id];
   attached.round = round_;
+  // Then there may be no memory yet where its file says.
+  const bool may_begin = attached.program != *program || attached.runtime;
   if (attached.program != *program) attached = {*program, {}, round_};
-  if (!(*program)->trouble.empty()) return (*program)->trouble;
-  if (running_.size() >= kMostPrograms) return "the target has more than " + std::to_string(kMostPrograms) + " Go programs";
+  if (!(*program)->trouble.empty()) return {(*program)->trouble};
+  if (running_.size() >= kMostPrograms) return {"the target has more than " + std::to_string(kMostPrograms) + " Go programs"};
 
   Memory memory = memory_of(process);
   auto numbers = read_numbers(process, attached, memory);
@@ -58,8 +65,11 @@ std::string Reader::read_one(const Process& process) {
     attached.runtime.reset();
     return {};
   }
-  // One that has just begun counts nothing yet.
-  if (!numbers) return numbers.error().code == EBUSY && !running_.empty() ? std::string() : reason(numbers.error());
+  if (!numbers && (numbers.error().code == EBUSY || (may_begin && numbers.error().code == EFAULT))) {
+    begins_ = "its Go runtime has just begun";
+    return {};
+  }
+  if (!numbers) return {reason(numbers.error())};
   // A process that has forked and not yet called exec shows the memory of the one that it is a copy of.
   const std::uint64_t begun = attached.runtime->begun();
   if (std::any_of(running_.begin(), running_.end(), [&](const Running& one) { return one.runtime->begun() == begun; })) {
@@ -69,7 +79,7 @@ std::string Reader::read_one(const Process& process) {
   gc_.update(begun, numbers->cycles, numbers->pauses);
   how_ = (*program)->version + ", " + memory.way();
   running_.push_back({&process, &*attached.runtime, *std::move(numbers)});
-  return {};
+  return {running_.back().numbers.unsettled, true};
 }
 
 Result<Numbers> Reader::read_numbers(const Process& process, Attached& attached, Memory& memory) {

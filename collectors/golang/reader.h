@@ -29,8 +29,10 @@ class Reader {
 
   void read();
   const std::vector<Running>& running() const { return running_; }
-  /// Why running() are not all; "" if they are.
+  /// Why running() are not all, or why the levels of one of them do not hold; "" otherwise.
   const std::string& trouble() const { return trouble_; }
+  /// Why collections() may lack some; "" if they are all. One that has just begun has counted nothing yet.
+  const std::string& uncounted() const { return uncounted_; }
   const GcTotals& collections() const { return gc_; }
   /// How it was read: "go1.26.8, process_vm_readv".
   const std::string& how() const { return how_; }
@@ -42,7 +44,11 @@ class Reader {
     std::optional<Runtime> runtime;  ///< nothing while it cannot be read
     std::uint64_t round = 0;
   };
-  std::string read_one(const Process& process);
+  struct Trouble {
+    std::string why;
+    bool counted = false;  ///< what it counts was taken in all the same
+  };
+  Trouble read_one(const Process& process);
   Result<Numbers> read_numbers(const Process& process, Attached& attached, Memory& memory);
 
   const Target& target_;
@@ -53,6 +59,8 @@ class Reader {
   GcTotals gc_;
   std::vector<Running> running_;
   std::string trouble_;
+  std::string uncounted_;
+  std::string begins_;  ///< that one of them does, and cannot be read yet
   std::string how_;
 };
 

@@ -30,7 +30,8 @@ Result<std::uint64_t> load_bias(const Program& program, const Process& process) 
     const std::uint64_t bias = number_in(*auxv, at + 8, 8) - program.entry;
     if (bias % kPage == 0) return bias;
   }
-  return Error{"auxv: it does not say where the program was loaded", {}, EINVAL};
+  // exec fills it last.
+  return Error{"auxv: it does not say where the program was loaded", {}, EBUSY};
 }
 
 bool is_printable(const std::string& text) {
@@ -102,22 +103,22 @@ Result<Numbers> Runtime::read(Memory& memory) const {
   std::array<std::size_t, kPieces> place{};
   for (std::size_t i = 1; i < kPieces; ++i) place[i] = place[i - 1] + pieces[i - 1].size;
   std::string bytes;
-  const char* what = "";
+  Numbers out;
   for (int tries = 0; tries < kTries; ++tries) {
     if (const auto done = memory.read(pieces, bytes); !done) return done.error();
     const auto number = [&](std::size_t piece, std::size_t offset = 0) {
       return number_in(bytes, place[piece] + offset, std::min<std::size_t>(pieces[piece].size - offset, 8));
     };
     if (std::memcmp(bytes.data(), anchor_.data(), 16) != 0 || number(kAgain) != begun_) return stale();
-    Numbers out;
+    out = {};
     fill_pauses(bytes, place[kStats], number(kCycles), out);
-    what = "the heap's account";
+    out.unsettled = changing("the heap's account").message;
     if (!fill_heap(bytes, place[kHeap], place[kStats], out)) continue;
     out.heap_live_bytes = number(kMarked);
     out.memory_limit = static_cast<std::int64_t>(number(kLimit));
     out.max_processors = number(kMax);
     out.all_goroutines = number(kAllCount);
-    what = "the number of goroutines";
+    out.unsettled = changing("the number of goroutines").message;
     const auto of_processors = processor_free(memory, number(kProcessors), number(kProcessors, 8));
     if (!of_processors && of_processors.error().code == EAGAIN) continue;
     if (!of_processors) return of_processors.error();
@@ -128,9 +129,10 @@ Result<Numbers> Runtime::read(Memory& memory) const {
     const std::int64_t gone = small(kFree) + (layout.sched_free_more != 0 ? small(kFreeMore) : 0) + static_cast<std::int64_t>(*of_processors);
     if (small(kSystem) < 0 || gone < 0 || gone > all) continue;
     out.goroutines = static_cast<std::uint64_t>(std::max<std::int64_t>(all - gone - small(kSystem), 1));
-    return out;
+    out.unsettled.clear();
+    break;
   }
-  return changing(what);
+  return out;
 }
 
 Result<std::uint64_t> Runtime::processor_free(Memory& memory, std::uint64_t processors, std::uint64_t count) const {

@@ -23,6 +23,8 @@ struct Numbers {
   std::uint64_t heap_live_bytes = 0;  ///< that the last collection found to be living
   std::uint64_t max_processors = 0;
   std::int64_t memory_limit = 0;  ///< INT64_MAX: none
+  /// Why only cycles and pauses hold; "" if all does.
+  std::string unsettled;
 };
 
 /// Goroutines by status and, of waiting ones, reason.
@@ -33,13 +35,13 @@ struct Census {
 };
 
 /// The Go runtime of one process. Everything that is read is the process's word, which may be untrue: sizes are bounded,
-/// and what contradicts itself is read again and then an Error (EAGAIN).
+/// and what contradicts itself is read again, and then said not to hold.
 class Runtime {
  public:
   /// EBUSY: it has just begun. ESTALE: what is in memory is not this program.
   static Result<Runtime> attach(std::shared_ptr<const Program> program, const Process& process, Memory& memory);
 
-  /// ESTALE: the process runs another program by now.
+  /// ESTALE: the process runs another program by now. What the runtime counts can be read at every moment, its levels cannot.
   Result<Numbers> read(Memory& memory) const;
   /// `all` as read() gave it; grows with it.
   Result<> count(Memory& memory, std::uint64_t all, Census& census) const;

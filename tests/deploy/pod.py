@@ -62,7 +62,7 @@ def hierarchies():
 def remove_groups(group):
     """Removes a group and those below it, once their processes are gone."""
     for path in sorted([group, *(p for p in group.rglob("*") if p.is_dir())], key=lambda p: len(p.parts), reverse=True):
-        for _ in range(100):
+        for _ in range(1000):
             try:
                 path.rmdir()
                 break
@@ -130,7 +130,7 @@ class Pod:
 
     def child_of(self, pid):
         """unshare's child, once it is what it runs."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
                 if pathlib.Path(f"/proc/{child}/comm").read_text().strip() == "sleep":

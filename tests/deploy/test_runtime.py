@@ -6,7 +6,6 @@ import os
 import pathlib
 import shutil
 import subprocess
-import time
 
 import pytest
 
@@ -134,11 +133,13 @@ def test_probes_attach_under_the_default_filter(runc, pod, node, manifest_progra
     assert default and up == default, reasons
     assert node.tell("send bitswap.requests:5|c") == "sent"
     assert node.tell("write") == "written"
-    time.sleep(1)
-    page = agent.page()
-    assert page.value("boxo_bitswap_requests_total") == 5
-    assert page.sum("boxo_resource_runqueue_latency_seconds_count") > 0
-    assert page.value("boxo_resource_disk_write_bytes_total") > 0
+
+    def told():
+        page = agent.page()
+        return (page.value("boxo_bitswap_requests_total") == 5 and (page.sum("boxo_resource_runqueue_latency_seconds_count") or 0) > 0 and
+                (page.value("boxo_resource_disk_write_bytes_total") or 0) > 0 and page)
+
+    page = live.wait_until("the event, its running and its writing are told", told, 60)
     assert page.value("boxo_network_sockets", protocol="tcp", state="listening") == 1
 
 

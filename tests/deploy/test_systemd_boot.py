@@ -36,8 +36,8 @@ class Machine:
         self.log = open(directory / "boot.log", "w")
         self.unshare = subprocess.Popen([HERE / "boot.sh", directory, self.group, "basic.target"], stdin=subprocess.DEVNULL,
                                         stdout=self.log, stderr=self.log)
-        self.init = live.wait_until("systemd runs", self.find_init, 20)
-        live.wait_until("systemd is up", lambda: self.run("systemctl", "is-active", "basic.target", check=False)[0] == 0, 30)
+        self.init = live.wait_until("systemd runs", self.find_init, 120)
+        live.wait_until("systemd is up", lambda: self.run("systemctl", "is-active", "basic.target", check=False)[0] == 0, 120)
 
     def find_init(self):
         assert self.unshare.poll() is None, (self.directory / "boot.log").read_text()
@@ -50,7 +50,7 @@ class Machine:
         return ["nsenter", "--target", str(self.init), "--all", *map(str, argv)]
 
     def run(self, *argv, check=True):
-        r = subprocess.run(self.command(*argv), capture_output=True, text=True, timeout=30)
+        r = subprocess.run(self.command(*argv), capture_output=True, text=True, timeout=120)
         assert not check or r.returncode == 0, f"{argv}: {r.stdout}{r.stderr}"
         return r.returncode, r.stdout
 

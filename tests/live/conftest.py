@@ -47,12 +47,38 @@ def wait_until(what, condition, timeout=30.0, step=0.02):
     timeout *= SLOW
     end = time.monotonic() + timeout
     while True:
+        late = time.monotonic() > end  # before the look: this process itself may have had no CPU for a while
         value = condition()
         if value:
             return value
-        if time.monotonic() > end:
+        if late:
             pytest.fail(f"not within {timeout} s: {what}")
         time.sleep(step)
+
+
+def at_rest(pid):
+    """Waits until every thread of the process sleeps. A program that has answered does not wait for the next command yet,
+    and the kernel may not have counted the answer."""
+    def sleeps():
+        try:
+            return all(stat.read_text().rsplit(")", 1)[1].split()[0] == "S" for stat in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"))
+        except (FileNotFoundError, ProcessLookupError):  # a thread has just ended
+            return False
+    wait_until(f"process {pid} is at rest", sleeps)
+
+
+def wanted_cpu(pid):
+    """For how many seconds the main thread of the process ran or waited for a CPU."""
+    ran, waited = pathlib.Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[:2]
+    return (int(ran) + int(waited)) / 1e9
+
+
+def held_up(agent, interval, work):
+    """How many collections were left out while work() was done, beside those that others who had the CPU explain."""
+    name = "boxo_agent_missed_collections_total"
+    wanted, missed = wanted_cpu(agent.pid), agent.value(name)
+    work()
+    return agent.value(name) - missed - (wanted_cpu(agent.pid) - wanted) / interval
 
 
 def removed(path):
@@ -126,7 +152,7 @@ class Agent:
     def get(self, path):
         """(status, body) of an HTTP GET."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=10 * SLOW) as r:
+            with urllib.request.urlopen(self.url + path, timeout=30 * SLOW) as r:
                 return r.status, r.read().decode()
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode()
@@ -147,7 +173,7 @@ class Agent:
     def value(self, name, **labels):
         return self.page().value(name, **labels)
 
-    def stop(self, sig=signal.SIGTERM, timeout=10):
+    def stop(self, sig=signal.SIGTERM, timeout=30):
         if self.popen.poll() is None:
             self.popen.send_signal(sig)
         return self.popen.wait(timeout * SLOW)
@@ -181,9 +207,9 @@ def agent(tmp_path):
             assert p.poll() is None, f"agent ended with {p.returncode}: {a.log()}"
             return re.search(r"http://[^\s/]+:\d+", a.log())
 
-        a.url = wait_until("agent listens", listening, 20).group(0)
+        a.url = wait_until("agent listens", listening, 60).group(0)
         if ready:
-            wait_until("agent is ready", lambda: a.get("/-/ready")[0] == 200, 20)
+            wait_until("agent is ready", lambda: a.get("/-/ready")[0] == 200, 60)
         return a
 
     yield start
@@ -191,11 +217,11 @@ def agent(tmp_path):
         if a.popen.poll() is None:
             a.popen.terminate()
             try:
-                a.popen.wait(5 * SLOW)
+                a.popen.wait(30 * SLOW)
             except subprocess.TimeoutExpired:
                 a.popen.kill()
                 a.popen.wait()
-                pytest.fail(f"agent did not end within 5 s of SIGTERM: {a.log()}")
+                pytest.fail(f"agent did not end within 30 s of SIGTERM: {a.log()}")
 
 
 class TargetProgram:
@@ -260,9 +286,9 @@ def world():
         pytest.skip("needs root for a pid namespace")
     holder = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "1000"])
     children = pathlib.Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
-    first = wait_until("the namespace's first process", lambda: children.read_text().strip(), 10)
+    first = wait_until("the namespace's first process", lambda: children.read_text().strip())
     wait_until("its own /proc", lambda: "/proc" in pathlib.Path(f"/proc/{first}/mountinfo").read_text()
-               and os.readlink(f"/proc/{first}/exe").endswith("sleep"), 10)
+               and os.readlink(f"/proc/{first}/exe").endswith("sleep"))
     # nsenter stays as the parent; whatever it started ends with it.
     yield ["nsenter", "--target", first, "--pid", "--mount", *with_parent()]
     holder.kill()  # unshare holds SIGTERM back

@@ -53,8 +53,8 @@ def node(ipfs, tmp_path):
     yield start
     for n in started:
         n.signal(15)
-    ended = [n.stop() for n in started]
-    assert all(ended), "a kubo daemon did not end within 10 s of SIGTERM"
+    ended = [n.stop(60) for n in started]
+    assert all(ended), "a kubo daemon did not end within 60 s of SIGTERM"
 
 
 @pytest.fixture

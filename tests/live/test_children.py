@@ -139,7 +139,7 @@ class Lost:
             return values if all(values[key] >= least[key] for key in KEYS) else None
 
         try:
-            wait_until("all is counted", complete, 10)
+            wait_until("all is counted", complete)
         except pytest.fail.Exception:
             values = counted(a.page())
             pytest.fail(f"missing: {({key: (values[key], least[key]) for key in KEYS if values[key] < least[key]})}")

@@ -351,7 +351,7 @@ def test_memory_pressure_by_the_limit(agent, target, memory_group):
         used = int((g / ("memory.current" if V2 else "memory.usage_in_bytes")).read_text()) / (64 * MIB)
         assert fill <= used <= fill + 0.1, "the truth"
         # Others may make it wait for memory, but not all the time.
-        wait_until(f"{command} presses", lambda: fill <= a.value("boxo_resource_memory_pressure") <= used + 0.02)
+        wait_until(f"{command} presses", lambda: fill <= a.value("boxo_resource_memory_pressure") <= used + 0.02, 120)
 
 
 def test_disk_pressure_by_inodes(agent, target, tmp_path):
@@ -368,7 +368,7 @@ def test_disk_pressure_by_inodes(agent, target, tmp_path):
         used = page.value("boxo_resource_disk_inodes_used") / 1000
         assert page.value("boxo_resource_disk_usage_bytes") <= MIB, "hardly any bytes"
         # Others may make the host wait for its disk, but not all the time.
-        wait_until("inodes press", lambda: a.value("boxo_resource_disk_pressure") == pytest.approx(used), 30)
+        wait_until("inodes press", lambda: a.value("boxo_resource_disk_pressure") == pytest.approx(used), 120)
 
 
 def test_disk_pressure_by_waiting(agent, target, tmp_path):
@@ -384,22 +384,30 @@ def test_disk_pressure_by_waiting(agent, target, tmp_path):
     t = target("disk", cwd=tmp_path, prefix=("unshare", "--mount", "sh", "-c", mount, "sh"))
     a = agent("--no-bpf", "--pid", t.pid, "--data-dir", tmp_path / "data", interval="500ms")
     a.next_page(2)
-    seen = {}  # by the time of the tick
+    seen = []  # the time of each tick, the share that it told, and the kernel's total then
 
     def look():
         page = a.page()
-        seen[page.value("boxo_agent_last_collection_timestamp_seconds")] = page.value("boxo_resource_disk_pressure")
+        at = page.value("boxo_agent_last_collection_timestamp_seconds")
+        if not seen or seen[-1][0] != at:
+            seen.append((at, page.value("boxo_resource_disk_pressure"),
+                         page.value("boxo_resource_pressure_seconds_total", resource="io", kind="some")))
         return len(seen)
 
-    look()
-    first = stalled()
-    t.popen.stdin.write("append 2000\n")
-    t.popen.stdin.flush()
-    wait_until("it has written", lambda: look() and select.select([t.popen.stdout], [], [], 0.05)[0], 60)
-    t.read()
-    ended = look()
-    wait_until("two ticks after it", lambda: look() >= ended + 2)
-    truth = stalled() - first
-    times = sorted(seen)
-    told = sum(seen[end] * (end - begin) for begin, end in zip(times, times[1:]))
+    def intervals():
+        """Those of which both ends were seen, and in time."""
+        return [(before, now) for before, now in zip(seen, seen[1:]) if abs(now[0] - before[0] - 0.5) < 0.1]
+
+    truth, times = 0, 0
+    while truth <= 0.05 and times < 5:
+        first = stalled()
+        t.popen.stdin.write("append 2000\n")
+        t.popen.stdin.flush()
+        wait_until("it has written", lambda: look() and select.select([t.popen.stdout], [], [], 0.05)[0], 120)
+        t.read()
+        ended = look()
+        wait_until("two ticks after it", lambda: look() >= ended + 2)
+        assert first - 1e-6 <= seen[-1][2] <= stalled() + 1e-6
+        truth, times = sum(now[2] - before[2] for before, now in intervals()), times + 1
+    told = sum(now[1] * (now[0] - before[0]) for before, now in intervals())
     assert truth > 0.05 and told == pytest.approx(truth, rel=0.3, abs=0.1), (seen, truth)

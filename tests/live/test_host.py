@@ -2,12 +2,15 @@
 """What /proc, cgroups, sock_diag and file systems tell, held against programs whose numbers are known."""
 import os
 import pathlib
+import re
 import select
+import signal
+import subprocess
 import time
 
 import pytest
 
-from conftest import CLOCK_TICK, wait_until
+from conftest import CLOCK_TICK, at_rest, wait_until
 
 MIB = 1 << 20
 INNER = ("unshare", "--fork", "--kill-child")
@@ -46,6 +49,10 @@ class Watched:
     def page(self):
         return self.agent.next_page()
 
+    def page_at_rest(self):
+        at_rest(self.pid)
+        return self.page()
+
 
 @pytest.fixture(params=WAYS)
 def watched(request, agent, target, tmp_path):
@@ -72,15 +79,15 @@ def threads(page):
 def test_context_switches(watched):
     w = watched("switches")
     for count in (300, 500):
-        voluntary, involuntary = w.tell(f"switch {count}")
-        page = w.page()
+        voluntary, _ = w.tell(f"switch {count}")
+        page = w.page_at_rest()
         name = "boxo_resource_context_switches_total"
         parent = w.of_extra("status", "voluntary_ctxt_switches")
         # Waiting for the next command is a switch that the answer does not contain yet.
         assert page.value(name, type="voluntary") == voluntary + 1 + parent
-        # A preemption may come between the answer and that wait.
-        parent = w.of_extra("status", "nonvoluntary_ctxt_switches")
-        assert involuntary + parent <= page.value(name, type="involuntary") <= involuntary + parent + 3
+        # A preemption may have come between the answer and that wait.
+        involuntary = proc(w.pid, "status", "nonvoluntary_ctxt_switches") + w.of_extra("status", "nonvoluntary_ctxt_switches")
+        assert page.value(name, type="involuntary") == involuntary
 
 
 @pytest.mark.parametrize("bpf", [True, False])
@@ -91,18 +98,26 @@ def test_a_thread_that_calls_exec_goes_on_with_what_it_had(agent, target, bpf, m
     a = agent("--pid", t.pid, *([] if bpf else ["--no-bpf"]))
     t.tell(f"switch {main}")
     t.tell(f"thread {second}")
+    at_rest(t.pid)
+    waited = run_queue_seconds(t.pid)
     before = a.next_page(2)
     assert before.sum("boxo_resource_threads") == 2
     assert t.tell("exec") == "READY"
     assert a.next_page().sum("boxo_resource_threads") == 1
     # The kernel's own count goes over the exec with all that the ended thread had.
     voluntary, involuntary = map(int, t.tell("switch 500").split())
-    page = a.next_page()
+    at_rest(t.pid)
+    page, later = a.next_page(), int(t.tell("switch 0").split()[1])  # a preemption may have come after the first answer
     # Between the last look and the exec each of the two threads may have waited a few times that nobody saw.
     assert voluntary + 1 - 10 <= page.value(name, type="voluntary") <= voluntary + 1
-    assert involuntary - 10 <= page.value(name, type="involuntary") <= involuntary + 3
+    assert involuntary - 10 <= page.value(name, type="involuntary") <= later
     wait = "boxo_resource_cpu_wait_seconds_total"
-    assert page.value(wait) < before.value(wait) + 1
+    assert page.value(wait) - before.value(wait) < max(run_queue_seconds(t.pid)) - min(waited) + 1
+
+
+def run_queue_seconds(pid):
+    """How long each thread of the process has waited for a CPU."""
+    return [int((task / "schedstat").read_text().split()[1]) / 1e9 for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
 
 
 def test_threads_by_state(watched):
@@ -114,15 +129,19 @@ def test_threads_by_state(watched):
 
 
 def test_many_threads_and_their_switches_when_they_end(watched):
+    def so_many(number):
+        wait_until(f"{number} threads", lambda: len(os.listdir(f"/proc/{w.pid}/task")) == number)
+        page = w.page_at_rest()
+        assert threads(page)["sleeping"] == number + len(w.extra)
+        return page
+
     w = watched("threads", 500)
-    assert threads(w.page())["sleeping"] == 501 + len(w.extra)
+    so_many(501)
     before = w.page().value("boxo_resource_context_switches_total", type="voluntary")
     w.tell("end 200")
-    assert threads(w.page())["sleeping"] == 301 + len(w.extra)
+    so_many(301)
     total, _ = w.tell("start 300")
-    page = w.page()
-    assert threads(page)["sleeping"] == 601 + len(w.extra)
-    now = page.value("boxo_resource_context_switches_total", type="voluntary")
+    now = so_many(601).value("boxo_resource_context_switches_total", type="voluntary")
     # A thread that ends between two collections takes its last switches with it: none more than one each here.
     parent = w.of_extra("status", "voluntary_ctxt_switches")
     assert now >= before
@@ -166,8 +185,13 @@ def test_a_child_that_nobody_waits_for_is_not_lost(watched):
     w = watched("children")
     w.tell("burn 1")
     before = cpu(w.page())
-    w.tell("forget 300")  # lives on for a second, so that it is seen
-    wait_until("the child ended", lambda: not children_of(w.pid))
+    w.tell("forget 300")
+    child, = children_of(w.pid)
+    at_rest(child)
+    assert used_ticks(child) >= 0.3 * CLOCK_TICK - 2
+    w.page()  # it is seen
+    os.kill(child, signal.SIGTERM)
+    wait_until("it ended", lambda: not children_of(w.pid))
     assert cpu(w.page()) - before == pytest.approx(0.3, abs=CPU_SLACK + 0.05)
 
 
@@ -182,15 +206,17 @@ def test_a_thousand_short_children(watched):
 
 def test_cpu_usage_percent(directly):
     w = directly("threads", 0, 1)  # one that spins
-    page = w.agent.next_page(2)
-    truth = []
+    w.agent.next_page(2)
+
+    def agree():
+        """Whether the page's share is that of the same time, which others on this machine may leave hardly anything of."""
+        least, since = used_ticks(w.pid), time.monotonic()
+        page = w.agent.next_page(2)
+        truth = (used_ticks(w.pid) - least) / CLOCK_TICK / (time.monotonic() - since) * 100
+        return abs(page.value("boxo_resource_cpu_usage_percent") - truth) <= 10
+
     for _ in range(5):
-        before, since = used_ticks(w.pid), time.monotonic()
-        time.sleep(0.4)
-        truth.append((used_ticks(w.pid) - before) / CLOCK_TICK / (time.monotonic() - since) * 100)
-        page = w.page()
-    # Two cores are shared with everything else here, so the spinner gets what it gets; never more than one CPU.
-    assert min(truth) - 30 <= page.value("boxo_resource_cpu_usage_percent") <= 108
+        wait_until("they agree", agree)
 
 
 def used_ticks(pid):
@@ -304,7 +330,7 @@ def test_a_process_whose_main_thread_has_ended(agent, target, tmp_path, how, bpf
     assert a.value("boxo_resource_disk_total_bytes") == shm.f_blocks * shm.f_frsize
     # The thread that was looked at ends, another one goes on.
     tid = int(t.tell("end"))
-    assert sorted(os.listdir(f"/proc/{pid}/task")) == sorted([str(pid), str(tid)])
+    wait_until("only one goes on", lambda: sorted(os.listdir(f"/proc/{pid}/task")) == sorted([str(pid), str(tid)]))
     same_as_thread(a.next_page(3), pid, tid, extra)
     t.popen.stdin.close()
     wait_until("it is gone", lambda: a.value("boxo_agent_target_up") == 0 or how == "child" and a.value("boxo_agent_target_processes") == 0)
@@ -330,7 +356,7 @@ def test_descriptors(watched):
 
 def test_disk_bytes(watched):
     w = watched("disk")
-    before = w.page()
+    before = w.page_at_rest()
 
     def risen(name, **labels):
         return page.value(name, **labels) - before.value(name, **labels)
@@ -339,7 +365,7 @@ def test_disk_bytes(watched):
     w.program.tell("read 8")
     w.program.tell("sync 4")
     w.program.tell("cancel 6")
-    page = w.page()
+    page = w.page_at_rest()
     # The file system's own blocks (a directory, an allocation bitmap) come on top, if they were not in memory.
     assert 8 * MIB <= risen("boxo_resource_disk_read_bytes_total") <= 8 * MIB + 256 * 1024
     assert 26 * MIB <= risen("boxo_resource_disk_write_bytes_total") <= 26 * MIB + 256 * 1024
@@ -353,21 +379,21 @@ def test_disk_bytes(watched):
 
 
 def test_space(agent, target, tmp_path):
-    t = target("switches", cwd=tmp_path)
-    shm = os.statvfs("/dev/shm")
-    here = os.statvfs(tmp_path)
+    shm, here = os.statvfs("/dev/shm"), os.statvfs(tmp_path)
     assert shm.f_blocks * shm.f_frsize != here.f_blocks * here.f_frsize
-    for options, env, truth in ((("--data-dir", "/dev/shm"), {}, "/dev/shm"), ((), {}, tmp_path),
-                                ((), {"IPFS_PATH": "/dev/shm"}, "/dev/shm")):
-        t = target("switches", cwd=tmp_path, env={**os.environ, **env})
-        a = agent("--no-bpf", "--pid", t.pid, *options)
-        page = a.next_page()
-        room = os.statvfs(truth)
-        total = room.f_blocks * room.f_frsize
-        assert page.value("boxo_resource_disk_total_bytes") == total
-        assert page.value("boxo_resource_disk_inodes") == room.f_files
-        assert page.value("boxo_resource_disk_usage_bytes") == pytest.approx(total - room.f_bfree * room.f_frsize, abs=256 * MIB)
-        assert page.value("boxo_resource_disk_available_bytes") == pytest.approx(room.f_bavail * room.f_frsize, abs=256 * MIB)
+    for options, env, truth in ((("--data-dir", "/dev/shm"), {}, "/dev/shm"), ((), {}, tmp_path), ((), {"IPFS_PATH": "/dev/shm"}, "/dev/shm")):
+        a = agent("--no-bpf", "--pid", target("switches", cwd=tmp_path, env={**os.environ, **env}).pid, *options)
+
+        def agree():
+            """Whether the page says what the file system does, which others may be writing to."""
+            page, room = a.next_page(), os.statvfs(truth)
+            total = room.f_blocks * room.f_frsize
+            assert page.value("boxo_resource_disk_total_bytes") == total
+            assert page.value("boxo_resource_disk_inodes") == room.f_files
+            return (page.value("boxo_resource_disk_usage_bytes") == pytest.approx(total - room.f_bfree * room.f_frsize, abs=256 * MIB) and
+                    page.value("boxo_resource_disk_available_bytes") == pytest.approx(room.f_bavail * room.f_frsize, abs=256 * MIB))
+
+        wait_until("they agree", agree)
 
 
 def test_space_in_the_targets_mount_namespace(agent, target, tmp_path):
@@ -423,13 +449,21 @@ def test_sockets_and_bytes(watched):
 
 def test_round_trip_times(watched):
     w = watched("sockets", 10)
+    port = w.program.ready.split()[1]
     w.tell("move 5000")
     w.page()
-    before, after = w.page(), w.agent.next_page(3)
+    count, before = "boxo_network_tcp_rtt_seconds_count", w.page()  # where the host has many sockets not each reads them
+    after = wait_until("three more readings", lambda: (p := w.page()).value(count) >= before.value(count) + 60 and p)
+    told = subprocess.run(["ss", "-Htin", f"sport = :{port} or dport = :{port}"], capture_output=True, text=True, check=True).stdout
+    truth = [float(rtt) / 1000 for rtt in re.findall(r" rtt:([0-9.]+)/", told)]
+    assert len(truth) == 20
     for name in ("boxo_network_tcp_rtt_seconds", "boxo_network_latency_seconds"):
-        ticks = (after.value(name + "_count") - before.value(name + "_count")) / 20
-        assert ticks >= 3 and ticks == int(ticks), "20 ends, each once a collection"
-        assert after.value(name + "_bucket", le="0.05") == after.value(name + "_count"), "the loopback is not that slow"
+        count = after.value(name + "_count") - before.value(name + "_count")
+        assert count >= 3 * 20 and count % 20 == 0, "20 ends, each once a collection"
+        total = after.value(name + "_sum") - before.value(name + "_sum")
+        assert total / count == pytest.approx(sum(truth) / 20, rel=0.01, abs=1e-6)
+        within = after.value(name + "_bucket", le="0.05") - before.value(name + "_bucket", le="0.05")
+        assert within / count == sum(rtt <= 0.05 for rtt in truth) / 20
 
 
 def test_bandwidth_and_loss(directly):
@@ -455,18 +489,19 @@ def test_retransmits_and_loss(watched):
     w = watched("sockets", 2)
     w.tell("move 1000")
     assert w.page().value("boxo_network_tcp_retransmits_total") == 0
-    rates = []
-    w.program.popen.stdin.write("lose 1500\n")
-    w.program.popen.stdin.flush()
-    while not select.select([w.program.popen.stdout], [], [], 0.02)[0]:
-        rates.append(w.agent.value("boxo_network_packet_loss_rate"))
-    again = int(w.program.read())
-    assert again >= 2
-    page = w.page()
-    assert page.value("boxo_network_tcp_retransmits_total") == again
-    # While it loses, hardly anything else than retransmitted segments is sent.
+    rates, times = [0], 0
+    # While it loses, hardly anything else than retransmitted segments is sent. Who is held up at that moment sees nothing of it.
+    while max(rates) < 0.5 and times < 5:
+        w.program.popen.stdin.write("lose 1500\n")
+        w.program.popen.stdin.flush()
+        while not select.select([w.program.popen.stdout], [], [], 0.02)[0]:
+            rates.append(w.agent.value("boxo_network_packet_loss_rate") or 0)
+        again, times = int(w.program.read()), times + 1
+        assert again >= 2 * times
+        page = wait_until("it is counted", lambda: (p := w.page()).value("boxo_network_tcp_retransmits_total") >= again and p)
+        assert page.value("boxo_network_tcp_retransmits_total") == again
+        assert traffic(page) == {"sent": 2000 + times, "received": 2000 + times}, "what was sent again counts once"
     assert 0.5 <= max(rates) <= 1
-    assert traffic(page) == {"sent": 2001, "received": 2001}, "what was sent again counts once"
 
 
 def test_udp_drops(watched):

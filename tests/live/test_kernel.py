@@ -50,13 +50,15 @@ def bytes_read(pid):
 
 def check_sleeps(a, t, command="sleep 40"):
     first = a.next_page()
+    began = time.monotonic()
     blocked, _ = done(t.tell(command))
+    took = time.monotonic() - began
     last = a.next_page()
     sleeps = offcpu(last, reason="sleep") - offcpu(first, reason="sleep")
     assert 36 <= blocked
     assert nearly(sleeps, min(blocked, 40)), (sleeps, blocked)
     seconds = last.sum(OFFCPU + "_sum", reason="sleep") - (first.sum(OFFCPU + "_sum", reason="sleep") or 0)
-    assert 0.17 <= seconds < 1.0
+    assert 0.17 <= seconds < took
 
 
 def test_sleeps_yields_fsyncs_reads_threads_and_connects_are_counted(agent, target, tmp_path):
@@ -294,9 +296,10 @@ def test_a_label_begins_at_zero_before_anything_happens(agent, target):
 
 
 def frozen(version, group, t):
-    """Freezes it for 1.5 s; the time in which it was frozen for certain."""
+    """Freezes it for 1.5 s; since when, and how long it was frozen for certain."""
     file, on, off = (("freezer.state", "FROZEN", "THAWED"), ("cgroup.freeze", "1", "0"))[version - 1]
     (group / "cgroup.procs").write_text(str(t.pid))
+    since = time.monotonic()
     (group / file).write_text(on)
     if version == 1:
         wait_until("it is frozen", lambda: (group / file).read_text().strip() == on)
@@ -306,7 +309,7 @@ def frozen(version, group, t):
     time.sleep(1.5)
     end = time.monotonic()
     (group / file).write_text(off)
-    return end - begin
+    return since, end - begin
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -322,13 +325,14 @@ def test_frozen_time_counts_as_stopped(agent, target, version):
     group.mkdir()
     try:
         before = a.next_page()
-        seconds = frozen(version, group, t)
+        since, seconds = frozen(version, group, t)
         after = a.next_page()
+        most = time.monotonic() - since
     finally:
         remove_group(group)
     stopped = after.value(OFFCPU + "_sum", reason="stopped") - (before.value(OFFCPU + "_sum", reason="stopped") or 0)
     threads = 2 if version == 1 else 4
-    assert threads * seconds <= stopped <= threads * (seconds + 0.5 * SLOW)
+    assert threads * seconds <= stopped <= threads * most
 
 
 def test_system_calls_only_when_asked_for(agent, target):

@@ -4,7 +4,6 @@ import contextlib
 import os
 import pathlib
 import subprocess
-import time
 
 import pytest
 from conftest import CLOCK_TICK, wait_until
@@ -102,7 +101,7 @@ def test_threads_are_counted_exactly(agent, two_nodes):
         before, page, after = bracket(a, lambda: len(os.listdir(f"/proc/{sink.pid}/task")))
         return before == after and (before, page.sum("boxo_resource_threads"))
 
-    truth, counted = wait_until("a collection during which no thread came or went", same, 30)
+    truth, counted = wait_until("a collection during which no thread came or went", same, 120)
     assert counted == truth
 
 
@@ -122,7 +121,7 @@ def test_connections(agent, two_nodes):
         before, page, after = bracket(a, established)
         return before == after and (before, page.sum("boxo_network_sockets", protocol="tcp", state="established"))
 
-    truth, counted = wait_until("a collection during which no connection came or went", same, 30)
+    truth, counted = wait_until("a collection during which no connection came or went", same, 120)
     assert counted == truth >= 1
 
 
@@ -174,7 +173,7 @@ def test_disk_usage_is_of_the_repository(agent, two_nodes):
         assert total == fs.f_blocks * fs.f_frsize
         return abs(used - (fs.f_blocks - fs.f_bfree) * fs.f_frsize) < 64 * MIB
 
-    wait_until("disk use as statvfs has it", close, 20)
+    wait_until("disk use as statvfs has it", close, 60)
 
 
 # ---- a daemon that is found, ends and comes back ----
@@ -196,23 +195,23 @@ def call_of_the_command_line(ipfs, repo, prefix):
 def inside(popen):
     """What nsenter started: its pid as seen from here."""
     children = pathlib.Path(f"/proc/{popen.pid}/task/{popen.pid}/children")
-    return int(wait_until("the program behind nsenter", lambda: children.read_text().strip(), 10))
+    return int(wait_until("the program behind nsenter", lambda: children.read_text().strip()))
 
 
 @pytest.mark.parametrize("how", [(), ("--comm", "ipfs")], ids=["found by itself", "by name"])
 def test_a_restart_is_noticed(agent, ipfs, node, tmp_path, world, how):
-    interval = 1.0
+    """By the first collection that begins after it, which is within two intervals."""
     if not how:
         with call_of_the_command_line(ipfs, tmp_path / "cli", world) as call:
             inside(call)
             a = agent(*how, prefix=world, interval="1s")
             assert a.next_page(2).value("boxo_agent_target_up") == 0, f"a call of the command line is no node: {a.log()}"
             first = node("first", prefix=world)
-            wait_until("the daemon is found", lambda: a.value("boxo_agent_target_up") == 1, 2 * interval + 1)
+            assert a.next_page().value("boxo_agent_target_up") == 1, "the daemon is found"
             assert call.poll() is None
             pid = inside(first.popen)
-            threads = wait_until("its threads", lambda: a.next_page().sum("boxo_resource_threads"), 10)
-            assert abs(threads - len(os.listdir(f"/proc/{pid}/task"))) <= 3, "it is the daemon that is watched"
+            wait_until("its threads, for it is the daemon that is watched", lambda: abs(
+                (a.next_page().sum("boxo_resource_threads") or 0) - len(os.listdir(f"/proc/{pid}/task"))) <= 3)
     else:
         first = node("first", prefix=world)
         a = agent(*how, prefix=world, interval="1s")
@@ -221,19 +220,20 @@ def test_a_restart_is_noticed(agent, ipfs, node, tmp_path, world, how):
     seen = counters(a.next_page(2))
     assert ("boxo_resource_cpu_seconds_total", (("mode", "user"),)) in seen
 
-    first.stop()
-    wait_until("the daemon's end is noticed", lambda: a.value("boxo_agent_target_up") == 0, 2 * interval + 0.3)
-    while_away = counters(a.page())
+    assert first.stop(60)
+    page = a.next_page()
+    assert page.value("boxo_agent_target_up") == 0, "its end is noticed"
+    while_away = counters(page)
     restarts = a.value("boxo_agent_target_restarts_total")
 
     second = nodes.Node(ipfs, first.repo)
     second.launch(world)
-    begin = time.monotonic()
     try:
-        wait_until("the new daemon is noticed", lambda: a.value("boxo_agent_target_up") == 1, 2 * interval + 0.5)
-        noticed = time.monotonic() - begin
-        assert noticed <= 2 * interval + 0.5
-        assert a.value("boxo_agent_target_restarts_total") == restarts + 1
+        command = pathlib.Path(f"/proc/{inside(second.popen)}/cmdline")
+        wait_until("the new daemon runs", lambda: b"ipfs\0daemon\0" in command.read_bytes() and b"python" not in command.read_bytes())
+        page = a.next_page()
+        assert page.value("boxo_agent_target_up") == 1, "it is noticed"
+        assert page.value("boxo_agent_target_restarts_total") == restarts + 1
         second.wait_ready()
         second.add(os.urandom(8 * MIB))
         after = counters(a.next_page(2))

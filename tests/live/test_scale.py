@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import CLOCK_TICK, wait_until
+from conftest import CLOCK_TICK, at_rest, wait_until
 
 # Each of the times of a process is cut off at a clock tick.
 CPU_SLACK = 4 / CLOCK_TICK + 0.01
@@ -37,6 +37,7 @@ def test_nothing_is_counted_twice_when_descriptors_run_out(agent, target, bpf):
         finally:
             resource.prlimit(a.pid, resource.RLIMIT_NOFILE, whole)
         voluntary = int(t.tell(f"switch {count}").split()[0])
+        at_rest(t.pid)
         page = a.next_page(2)
         # Waiting for the next command is a switch that the answer does not contain yet.
         assert page.value(name, type="voluntary") == voluntary + 1
@@ -160,19 +161,24 @@ def test_many_sockets_are_read_for_a_fiftieth_of_the_time(agent, target, bpf):
     name = "boxo_agent_cpu_seconds_total"
 
     def within_budget():
-        """The pages of five seconds, if they cost 2 % and what it takes to show them again."""
+        """The pages of five seconds and at least one reading, if they cost 2 % and what it takes to show them again."""
         begin, first, other = time.monotonic(), a.page(), without.page()
         pages = [first]
-        while time.monotonic() < begin + 5:
+        while time.monotonic() < begin + 5 or readings(pages[-1]) == readings(first) and time.monotonic() < begin + 60:
             pages.append(a.next_page())
             without.page()
         spent = time.monotonic() - begin
         assert 1 <= readings(pages[-1]) - readings(first) < 0.8 * spent / 0.1
         rest = without.value(name) - other.value(name)
-        return (pages[-1].value(name) - first.value(name) - rest) / spent < 0.04 and pages
+        shares.append((pages[-1].value(name) - first.value(name) - rest) / spent)
+        return shares[-1] < 0.04 and pages
 
     # Others on this machine may make every instruction dearer for a while.
-    pages = wait_until("five seconds within the budget", within_budget, 40)
+    shares = []
+    try:
+        pages = wait_until("five seconds within the budget", within_budget, 180)
+    except pytest.fail.Exception:
+        pytest.fail(f"never five seconds within the budget: {shares}")
     for page in pages:
         assert page.sum("boxo_network_sockets", protocol="tcp") == 2 * pairs + 1
         assert page.value("boxo_network_packet_loss_rate") is not None
@@ -189,11 +195,16 @@ def test_many_sockets_are_read_for_a_fiftieth_of_the_time(agent, target, bpf):
     def one_after_the_other():
         nonlocal last
         before, last = last, seen()
-        return last[0] == before[0] + 1 and last[2] > before[2] and (before, last)
+        tried.append((before, last))
+        # Between a reading and the time that the page tells for it others may have the CPU.
+        return last[0] == before[0] + 1 and last[2] > before[2] and last[3] == pytest.approx(
+            (last[2] - before[2]) / (last[1] - before[1]), rel=0.2)
 
-    last = seen()
-    before, now = wait_until("two readings in a row, and bytes between them", one_after_the_other, 60)
-    assert now[3] == pytest.approx((now[2] - before[2]) / (now[1] - before[1]), rel=0.2)
+    last, tried = seen(), []
+    try:
+        wait_until("two readings in a row, and bytes between them", one_after_the_other, 120)
+    except pytest.fail.Exception:
+        pytest.fail(f"the bandwidth is not that between two readings: {tried}")
 
 
 # --- children -------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 // CPU time of known amount, here and in children.
 //   burn MS          here
 //   reap MS [N]      in N children (1 if not given), one after the other, each waited for
-//   forget MS        in a child that nobody waits for (its end is ignored), which lives for a second longer
+//   forget MS        in a child that nobody waits for (its end is ignored), which lives until a signal ends it
 //   start N          N children that sleep until the program ends; answers with the pids instead
 // Each answers with user and system time in microseconds, own and children's, and minor faults, own and
 // children's.
@@ -206,7 +206,7 @@ int main(void) {
       if (waitpid(start(command.a, 0), NULL, 0) < 0) die("waitpid");
     if (is(&command, "forget")) {
       signal(SIGCHLD, SIG_IGN);
-      start(command.a, 1);
+      start(command.a, 1000);
     }
     if (is(&command, "start")) {
       for (long i = 0; i < command.a; ++i) printf("%d ", start(0, 1000));

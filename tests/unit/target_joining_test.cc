@@ -166,4 +166,16 @@ TEST_CASE("one that is moved into the cgroup has a life of its own behind it") {
   CHECK(after_refresh(*target) == Pids{105});
   CHECK(ran_before(*target).empty());
   CHECK(target->restarts() == 1);
+  // Started again by something that takes its time to move it there: what it counted meanwhile is not the target's.
+  groups.put("node/cgroup.procs", "");
+  now = 9000;
+  CHECK(after_refresh(*target).empty());
+  proc.add({106, 1, 9500});
+  now = 10000;
+  CHECK(after_refresh(*target).empty());
+  groups.put("node/cgroup.procs", "106\n");
+  now = 11000;
+  CHECK(after_refresh(*target) == Pids{106});
+  CHECK(ran_before(*target) == Pids{106});
+  CHECK(target->restarts() == 2);
 }

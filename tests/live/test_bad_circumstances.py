@@ -135,10 +135,14 @@ for d in /sys/kernel/tracing /sys/kernel/debug; do [ ! -d $d ] || mount -t tmpfs
     a = agent("--pid", t.pid, prefix=hidden)
     up, reasons = probes(a.page())
     assert set(up.values()) == {1}, reasons
-    first = a.next_page()
-    t.tell("sleep 20")
-    last = a.next_page()
-    assert last.sum(SLEEPS, reason="sleep") - (first.sum(SLEEPS, reason="sleep") or 0) >= 18
+    for _ in range(4):  # a kernel in a virtual machine was seen to leave out some of the events, half of them at worst
+        first = a.next_page()
+        t.tell("sleep 20")
+        sleeps = a.next_page().sum(SLEEPS, reason="sleep") - (first.sum(SLEEPS, reason="sleep") or 0)
+        assert sleeps <= 20
+        if sleeps >= 18:
+            break
+    assert sleeps >= 18
 
 
 @needs_bpf

@@ -217,7 +217,7 @@ int TIMED_PROG(on_free, struct task_struct *task)
 	return 0;
 }
 
-#define AHEAD 16
+#define AHEAD 32
 /* Of both architectures, in most kernels. */
 #define STACK_SIZE 16384
 

@@ -13,6 +13,7 @@ namespace {
 constexpr std::uint64_t kDropped = UINT64_MAX;
 /// How many may be awaited whose end nobody has told. One whose descriptor went to a process outside the target lives on.
 constexpr std::size_t kLeft = 32768;
+constexpr std::size_t kAhead = 8, kCacheLine = 64;
 
 }  // namespace
 
@@ -25,6 +26,10 @@ void SocketLedger::begin() {
 
 /// As find(); sockets mostly stand in the order in which they stood before, which saves looking for them.
 SocketLedger::Entry* SocketLedger::known(const Socket& socket) {
+  // Their memory is waited for at once, and not one after the other.
+  if (place_ + kAhead < before_.size())
+    for (std::size_t line = 0; line < sizeof(Entry); line += kCacheLine)
+      __builtin_prefetch(reinterpret_cast<const char*>(before_[place_ + kAhead]) + line);
   // One further if the one between them was closed.
   for (std::size_t at = place_; at < before_.size() && at < place_ + 2; ++at) {
     Entry* const entry = before_[at];

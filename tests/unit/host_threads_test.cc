@@ -158,6 +158,11 @@ TEST_CASE("threads: one that runs among many that sleep is seen running") {
   });
   const auto list = only(child.pid());
   ThreadTable table;
+  // Until the others have fallen asleep.
+  for (int round = 0; round < 1000 && (table.size() < 102 || state(table, "running") != 1); ++round) {
+    table.update(list);
+    ::usleep(10'000);
+  }
   for (int round = 0; round < 5; ++round) {
     table.update(list);
     CHECK(table.size() == 102);

@@ -103,21 +103,6 @@ struct udp_sock___read {
 	int forward_deficit;
 };
 
-struct tcp_sock___read {
-	u32 rcv_nxt;
-	u32 copied_seq;
-	u32 write_seq;
-	u32 snd_una;
-	u32 srtt_us;
-	u32 segs_out;
-	u32 segs_in;
-	u32 data_segs_out;
-	u32 total_retrans;
-	u64 bytes_sent;
-	u64 bytes_retrans;
-	u64 bytes_received;
-};
-
 struct mptcp_sock___read {
 	struct list_head conn_list;
 };
@@ -377,19 +362,16 @@ static __always_inline void read_subflows(struct seq_file *seq, struct socket_re
 		reading->id = (u64)tcp;
 		reading->cookie = BPF_CORE_READ(tcp, __sk_common.skc_cookie.counter);
 		reading->protocol = IPPROTO_TCP;
-		TAKE_TCP(reading, BPF_CORE_READ, (const struct sock___read *)tcp, (const struct tcp_sock___read *)tcp);
+		TAKE_TCP(reading, BPF_CORE_READ, (const struct sock___read *)tcp, (const struct tcp_sock *)tcp);
 		if (reading->state != TCP_CLOSE)
 			bpf_seq_write(seq, reading, sizeof(*reading));
 	}
 }
 
-/* The socket behind a descriptor; NULL if it is none. `files` is the array of them. */
-static __always_inline void *socket_at(struct file **files, u32 fd, const struct file___read *like)
+/* Of the array of a process's files. Any type does that begins with a pointer. */
+static __always_inline struct file___read *file_at(struct file **files, u32 fd)
 {
-	/* Any type does that begins with a pointer. */
-	struct file___read *file = AS(file___read, AS(list_head, files + fd)->next);
-
-	return file->f_op == like->f_op ? AS(socket, file->private_data)->sk : NULL;
+	return AS(file___read, AS(list_head, files + fd)->next);
 }
 
 /* As for threads: the file tells where the socket is, and that where the numbers are. */
@@ -404,14 +386,14 @@ static __always_inline void touch_next_sockets(struct bpf_iter__task_file *ctx, 
 	u32 first = ctx->fd + AHEAD, end = table->max_fds;
 
 	for (u32 fd = first, i = 0; i < AHEAD && fd < end; i++, fd++) {
-		struct file___read *file = AS(file___read, AS(list_head, files + fd)->next);
+		struct file___read *file = file_at(files, fd);
 
 		TOUCH(file->f_op);
 		if (bpf_core_field_exists(file->f_ref.refcnt.counter)) /* since 6.13 */
 			TOUCH(file->f_ref.refcnt.counter);
 	}
 	for (u32 fd = first, i = 0; i < AHEAD && fd < end; i++, fd++) {
-		struct file___read *file = AS(file___read, AS(list_head, files + fd)->next);
+		struct file___read *file = file_at(files, fd);
 
 		if (file->f_op != this->f_op)
 			continue;
@@ -419,9 +401,13 @@ static __always_inline void touch_next_sockets(struct bpf_iter__task_file *ctx, 
 		TOUCH(AS(socket, file->private_data)->sk);
 	}
 	for (u32 fd = first, i = 0; i < AHEAD && fd < end; i++, fd++) {
-		void *sk = socket_at(files, fd, this);
+		struct file___read *file = file_at(files, fd);
+
+		if (file->f_op != this->f_op)
+			continue;
+		void *sk = AS(socket, file->private_data)->sk;
 		struct sock___read *sock = AS(sock___read, sk);
-		struct tcp_sock___read *tcp = AS(tcp_sock___read, sk);
+		struct tcp_sock *tcp = AS(tcp_sock, sk);
 
 		TOUCH(sock->__sk_common.skc_family);
 		TOUCH(sock->__sk_common.skc_cookie.counter);
@@ -465,7 +451,7 @@ int read_sockets(struct bpf_iter__task_file *ctx)
 	reading.protocol = sk->sk_protocol;
 	/* Those that sock_diag lists: one that was never bound or connected is in no table. */
 	if (reading.protocol == IPPROTO_TCP) {
-		const struct tcp_sock___read *tcp = (const void *)bpf_skc_to_tcp_sock(any);
+		const struct tcp_sock *tcp = (const void *)bpf_skc_to_tcp_sock(any);
 
 		if (!tcp)
 			return 0;

@@ -37,6 +37,21 @@ struct sock {
 	unsigned short sk_protocol;
 };
 
+struct tcp_sock {
+	u32 rcv_nxt;
+	u32 copied_seq;
+	u32 write_seq;
+	u32 snd_una;
+	u32 srtt_us;
+	u32 segs_out;
+	u32 segs_in;
+	u32 data_segs_out;
+	u32 total_retrans;
+	u64 bytes_sent;
+	u64 bytes_retrans;
+	u64 bytes_received;
+};
+
 struct mptcp_sock {
 	struct sock *first;
 };

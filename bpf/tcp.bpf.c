@@ -64,20 +64,6 @@ struct {
 	__uint(max_entries, ENDS_SIZE);
 } ends SEC(".maps");
 
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct tcp_sock {
-	u32 segs_out;
-	u32 segs_in;
-	u32 data_segs_out;
-	u32 total_retrans;
-	u64 bytes_sent;
-	u64 bytes_retrans;
-	u64 bytes_received;
-};
-
-#pragma clang attribute pop
-
 enum sock_flags { SOCK_DEAD, SOCK_DONE };
 
 /* What is remembered of a socket of the target. */

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from conftest import CLOCK_TICK, KERNEL, SLOW, remove_group, wait_until
+from conftest import CLOCK_TICK, LEFT_OUT, SLOW, children, remove_group, wait_until
 
 needs_bpf = pytest.mark.skipif(
     os.geteuid() != 0 or not os.path.exists("/sys/kernel/btf/vmlinux"), reason="eBPF needs root and a kernel with BTF")
@@ -28,8 +28,6 @@ IO = ("rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelle
 KEYS = ("cpu", "faults", *IO)
 # What an end costs that a process cannot say of itself any more: CPU seconds (where no cgroup tells); faults.
 END = 0.0008 * SLOW, 2
-# Linux 6.18 in a virtual machine was seen not to run programs in interrupts that met a thread of its pid 1.
-LEFT_OUT = 0.1 if KERNEL >= (6, 18) else 0
 
 
 def counted(page):
@@ -51,10 +49,6 @@ def of_process(pid):
     lines = dict(line.split(": ") for line in pathlib.Path(f"/proc/{pid}/io").read_text().splitlines())
     return {"cpu": sum(int(f) for f in fields[11:15]) / CLOCK_TICK, "faults": int(fields[7]) + int(fields[8]),
             **{key: int(lines[key]) for key in IO}}
-
-
-def children(pid):
-    return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 class Account:

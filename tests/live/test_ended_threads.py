@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from conftest import KERNEL, SLOW, TOO_OLD, wait_until
+from conftest import LEFT_OUT, SLOW, TOO_OLD, wait_until
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not os.path.exists("/sys/kernel/btf/vmlinux") or "readers" in TOO_OLD,
@@ -13,8 +13,6 @@ SWITCHES = "boxo_resource_context_switches_total"
 WAIT = "boxo_resource_cpu_wait_seconds_total"
 # What an end costs that nobody can say of himself any more: it waits for locks, and leaves the CPU for good.
 END = 4
-# Linux 6.18 in a virtual machine does not run every program when the kernel lets go of a thread: docs/probes.md.
-LEFT_OUT = 0.1 if KERNEL >= (6, 18) else 0
 
 
 def switches(page):

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import AGENT, ROOT, TargetProgram, wait_until
+from conftest import AGENT, ROOT, wait_until
 from kubo import ipfs, node  # noqa: F401  (fixtures)
 
 MIB = 1 << 20
@@ -47,24 +47,15 @@ def build(tmp_path_factory):
 
 
 @pytest.fixture
-def go_program():
+def go_program(started):
     """go_program(path, env={}) starts it; it collects garbage only when told to."""
-    started = []
 
     def start(path, env=None, prefix=(), **popen):
-        p = subprocess.Popen([*map(str, prefix), str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                             env={**os.environ, "GOGC": "off", **(env or {})}, **popen)
-        started.append(p)
-        t = TargetProgram(p)
-        assert t.read() == "READY"
+        t = started([*prefix, path], env={**os.environ, "GOGC": "off", **(env or {})}, **popen)
+        assert t.ready == "READY"
         return t
 
-    yield start
-    for p in started:
-        p.kill()
-        p.wait()
-        p.stdin.close()
-        p.stdout.close()
+    return start
 
 
 def state(program):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import CLOCK_TICK, at_rest, wait_until
+from conftest import CLOCK_TICK, at_rest, children, wait_until
 
 MIB = 1 << 20
 INNER = ("unshare", "--fork", "--kill-child")
@@ -26,16 +26,12 @@ def proc(pid, file, key):
     raise KeyError(key)
 
 
-def children_of(pid):
-    return [int(x) for x in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 class Watched:
     """A target program with an agent that watches it in one of the WAYS."""
 
     def __init__(self, way, agent, target, *args, options=(), **popen):
         self.program = target(*args, prefix=WAYS[way], **popen)
-        self.pid = children_of(self.program.pid)[0] if WAYS[way] else self.program.pid
+        self.pid = children(self.program.pid)[0] if WAYS[way] else self.program.pid
         # The parent is part of the target then; it only waits, so what it has counted stands still.
         self.extra = [self.program.pid] if way == "child" else []
         self.agent = agent("--no-bpf", "--pid", self.extra[0] if self.extra else self.pid, *options)
@@ -186,12 +182,12 @@ def test_a_child_that_nobody_waits_for_is_not_lost(watched):
     w.tell("burn 1")
     before = cpu(w.page())
     w.tell("forget 300")
-    child, = children_of(w.pid)
+    child, = children(w.pid)
     at_rest(child)
     assert used_ticks(child) >= 0.3 * CLOCK_TICK - 2
     w.page()  # it is seen
     os.kill(child, signal.SIGTERM)
-    wait_until("it ended", lambda: not children_of(w.pid))
+    wait_until("it ended", lambda: not children(w.pid))
     assert cpu(w.page()) - before == pytest.approx(0.3, abs=CPU_SLACK + 0.05)
 
 
@@ -280,7 +276,7 @@ def test_pss_counts_once_what_the_processes_of_the_target_share(agent, target, t
     t = target("memory", cwd=tmp_path)
     t.tell("shmem 24")
     assert t.tell("fork") == "READY"
-    child, = children_of(t.pid)
+    child, = children(t.pid)
     a = agent("--no-bpf", "--pid", t.pid)
     page = wait_until("both are seen", lambda: (p := a.next_page()).sum("boxo_resource_threads") == 2 and p)
     now = memory(page)
@@ -320,7 +316,7 @@ def same_as_thread(page, pid, tid, extra):
 @pytest.mark.parametrize("bpf", (True, False))
 def test_a_process_whose_main_thread_has_ended(agent, target, tmp_path, how, bpf):
     t = target("headless", HEADLESS_MIB, HEADLESS_FDS, int(how == "child"), cwd=tmp_path, env={**os.environ, "IPFS_PATH": "/dev/shm"})
-    pid = children_of(t.pid)[0] if how == "child" else t.pid
+    pid = children(t.pid)[0] if how == "child" else t.pid
     extra = [t.pid] if how == "child" else []
     options = ("--comm", "headless") if how == "comm" else ("--pid", t.pid)
     a = agent(*options, *(() if bpf else ("--no-bpf",)), interval="200ms")

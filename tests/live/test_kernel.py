@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import AGENT, KERNEL, SLOW, TARGETS, TOO_OLD, remove_group, remove_empty_group, wait_until
+from conftest import AGENT, KERNEL, SLOW, TARGETS, TOO_OLD, children, remove_group, remove_empty_group, wait_until
 
 RUNQUEUE = "boxo_resource_runqueue_latency_seconds"
 OFFCPU = "boxo_resource_offcpu_seconds"
@@ -27,10 +27,6 @@ def done(answer):
 def nearly(counted, happened):
     """A kernel in a virtual machine was seen to leave out a few of 100,000 sched_switch events, for ftrace too."""
     return happened - 5 <= counted <= happened + 2
-
-
-def children(pid):
-    return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def end_below(a):

@@ -10,7 +10,7 @@ import time
 import uuid
 
 import pytest
-from conftest import CLOCK_TICK, remove_empty_group, wait_until
+from conftest import CLOCK_TICK, children, remove_empty_group, wait_until
 from processes import SLEEP, Obedient, group, into, kill, processes, program, restarts, start, unique
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -66,10 +66,6 @@ def inner_pid(pid):
     """The pid of a process in its own pid namespace."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     return next(line.split()[-1] for line in status.splitlines() if line.startswith("NSpid:"))
-
-
-def children(pid):
-    return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_children_are_followed(agent, obedient):

@@ -15,6 +15,9 @@ static __always_inline u32 number_for_agent(struct pid *pid)
 {
 	u32 level = BPF_CORE_READ(pid, level);
 
+	/* As a rule, and without calls. */
+	if (pid->numbers[0].ns->ns.inum == agent_pidns)
+		return pid->numbers[0].nr;
 	for (u32 i = 0; i < 32 && i <= level; i++) {
 		struct upid upid = {};
 

@@ -325,8 +325,11 @@ Result<CgroupView> Cgroups::view(std::string_view controller, const std::string&
 
 Result<CgroupView> Cgroups::view_of(std::string_view controller, const Dir& process) const {
   auto text = process.read("cgroup");
-  if (!text) return text.error();
-  const std::string own = path(controller, *text);
+  return text ? view_of(controller, process, *text) : Result<CgroupView>(text.error());
+}
+
+Result<CgroupView> Cgroups::view_of(std::string_view controller, const Dir& process, const std::string& text) const {
+  const std::string own = path(controller, text);
   auto seen = own.empty() ? Result<CgroupView>(Error{"no cgroup " + (controller.empty() ? "of version 2" : "with the controller " + std::string(controller)),
                                                    "mount that hierarchy where the agent runs", ENOENT})
                           : view(controller, own);
@@ -343,7 +346,7 @@ Result<CgroupView> Cgroups::view_of(std::string_view controller, const Dir& proc
   if (where == nullptr || ::fstatfs(where->dir.fd(), &kind) != 0 ||
       (kind.f_type != CGROUP_SUPER_MAGIC && kind.f_type != CGROUP2_SUPER_MAGIC))
     return seen;
-  auto found = theirs.view(controller, theirs.path(controller, *text));
+  auto found = theirs.view(controller, theirs.path(controller, text));
   return found ? std::move(found) : std::move(seen);
 }
 

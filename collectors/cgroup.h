@@ -87,6 +87,8 @@ class Cgroups {
   /// in a sidecar whose containers have a cgroup namespace each, it is looked for in the process's own
   /// mounts, which needs CAP_SYS_PTRACE or the same user.
   Result<CgroupView> view_of(std::string_view controller, const Dir& process) const;
+  /// The same for whom its /proc/PID/cgroup has been read already.
+  Result<CgroupView> view_of(std::string_view controller, const Dir& process, const std::string& text) const;
 
   /// Adds the processes of a group and of all groups below it to `pids`, ascending, each once. Those that the
   /// agent's pid namespace does not show are left out. A group that vanishes meanwhile is no error, except

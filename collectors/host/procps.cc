@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #include "collectors/host/procps.h"
 
+#include <fcntl.h>
 #include <libproc2/pids.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <span>
 #include <utility>
+
+#include "collectors/members.h"
 
 namespace boxo::host {
 
@@ -32,10 +36,17 @@ constexpr std::array<pids_item, kTimesItems> kTimes = {
     PIDS_ID_PID,        PIDS_TICS_BEGAN, PIDS_TICS_USER, PIDS_TICS_SYSTEM, PIDS_TICS_USER_C,
     PIDS_TICS_SYSTEM_C, PIDS_FLT_MIN,    PIDS_FLT_MAJ,   PIDS_FLT_MIN_C,   PIDS_FLT_MAJ_C};
 
-enum MemoryItem { kResident = 2, kAnonymous, kFile, kShared, kSwapped, kMapped, kMemoryItems };
+// Without the start time, that is without /proc/PID/stat: for it the kernel goes through all threads of the process.
+enum MemoryItem { kResident = 1, kAnonymous, kFile, kShared, kSwapped, kMapped, kMemoryItems };
 constexpr std::array<pids_item, kMemoryItems> kMemory = {
-    PIDS_ID_PID,      PIDS_TICS_BEGAN,    PIDS_VM_RSS,  PIDS_VM_RSS_ANON,
-    PIDS_VM_RSS_FILE, PIDS_VM_RSS_SHARED, PIDS_VM_SWAP, PIDS_VM_SIZE};
+    PIDS_ID_PID,        PIDS_VM_RSS,  PIDS_VM_RSS_ANON, PIDS_VM_RSS_FILE,
+    PIDS_VM_RSS_SHARED, PIDS_VM_SWAP, PIDS_VM_SIZE};
+
+/// Whether the pid that was asked for is still that of the process, or of the thread that stands for it.
+bool still_has(const Process& process, pid_t pid) {
+  if (pid == process.id.pid) return is_there(process);
+  return ::faccessat(process.survivor_proc.fd(), "stat", F_OK, 0) == 0;
+}
 
 class Info {
  public:
@@ -55,8 +66,8 @@ class Info {
     return {};
   }
 
-  /// Calls each(id, results) for every process that is still the one that was asked for; who(process) is the process or
-  /// thread of it that is asked for.
+  /// Calls each(process, results) for every process; who(process) is the pid or thread of it that is asked for, which may
+  /// have become somebody else's.
   template <class Who, class Each>
   Result<> select(const std::vector<Process>& processes, Who who, Each each) {
     for (std::size_t end = processes.size(); end > 0; end -= std::min(end, kAtOnce)) {
@@ -64,9 +75,9 @@ class Info {
       pids_.clear();
       wanted_.clear();
       for (std::size_t i = end; i > begin; --i) {
-        const ProcessId asked = who(processes[i - 1]);
-        pids_.push_back(static_cast<unsigned>(asked.pid));
-        wanted_.emplace_back(asked, processes[i - 1].id);
+        const pid_t pid = who(processes[i - 1]);
+        pids_.push_back(static_cast<unsigned>(pid));
+        wanted_.emplace_back(pid, &processes[i - 1]);
       }
       std::sort(wanted_.begin(), wanted_.end());
       errno = 0;
@@ -75,9 +86,9 @@ class Info {
       if (fetched == nullptr) return errno_error("libproc2");
       for (int i = 0; i < fetched->counts->total; ++i) {
         const pids_result* found = fetched->stacks[i]->head;
-        const ProcessId id{found[kPid].result.s_int, found[kStart].result.ull_int};
-        const auto at = std::lower_bound(wanted_.begin(), wanted_.end(), std::pair(id, ProcessId{}));
-        if (at != wanted_.end() && at->first == id) each(at->second, found);
+        const pid_t pid = found[kPid].result.s_int;
+        const auto at = std::ranges::lower_bound(wanted_, pid, {}, &std::pair<pid_t, const Process*>::first);
+        if (at != wanted_.end() && at->first == pid) each(*at->second, found);
       }
     }
     return {};
@@ -86,7 +97,7 @@ class Info {
  private:
   pids_info* info_ = nullptr;
   std::vector<unsigned> pids_;
-  std::vector<std::pair<ProcessId, ProcessId>> wanted_;  // as asked for, and whose it is
+  std::vector<std::pair<pid_t, const Process*>> wanted_;  // as asked for, and whose it is
 };
 
 }  // namespace
@@ -110,8 +121,10 @@ Result<Procps> Procps::open() {
 
 Result<std::map<ProcessId, ProcessTimes>> Procps::times(const std::vector<Process>& processes) {
   std::map<ProcessId, ProcessTimes> all;
-  auto done = impl_->times.select(processes, [](const Process& one) { return one.id; }, [&all](const ProcessId& id, const pids_result* found) {
-    ProcessTimes& one = all[id];
+  const auto itself = [](const Process& one) { return one.id.pid; };
+  auto done = impl_->times.select(processes, itself, [&all](const Process& process, const pids_result* found) {
+    if (found[kStart].result.ull_int != process.id.start_ticks) return;
+    ProcessTimes& one = all[process.id];
     one.user_ticks = found[kUser].result.ull_int;
     one.system_ticks = found[kSystem].result.ull_int;
     one.minor_faults = found[kMinor].result.ul_int;
@@ -127,12 +140,13 @@ Result<std::map<ProcessId, ProcessTimes>> Procps::times(const std::vector<Proces
 }
 
 Result<std::map<ProcessId, ProcessMemory>> Procps::memory(const std::vector<Process>& processes) {
-  const auto shows_memory = [](const Process& one) { return one.survivor.pid != 0 ? one.survivor : one.id; };
+  const auto shows_memory = [](const Process& one) { return one.survivor.pid != 0 ? one.survivor.pid : one.id.pid; };
   std::map<ProcessId, ProcessMemory> all;
-  auto done = impl_->memory.select(processes, shows_memory, [&all](const ProcessId& id, const pids_result* found) {
+  auto done = impl_->memory.select(processes, shows_memory, [&all](const Process& process, const pids_result* found) {
+    if (!still_has(process, found[kPid].result.s_int)) return;
     const auto bytes = [found](MemoryItem item) { return std::uint64_t{found[item].result.ul_int} * 1024; };
-    all[id] = {bytes(kResident), bytes(kAnonymous), bytes(kFile),
-               bytes(kShared),   bytes(kSwapped),   bytes(kMapped)};
+    all[process.id] = {bytes(kResident), bytes(kAnonymous), bytes(kFile),
+                       bytes(kShared),   bytes(kSwapped),   bytes(kMapped)};
   });
   if (!done) return done.error();
   return all;

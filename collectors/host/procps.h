@@ -35,7 +35,7 @@ struct ProcessMemory {
 };
 
 /// libproc2, whose only door this is. It reads the agent's own /proc by pid; a process is told from a later
-/// one with the same pid by its start time. Promises: what is in an answer belongs to the process that was
+/// one with the same pid by its start time, or by its directory, which answers only while it lives. Promises: what is in an answer belongs to the process that was
 /// asked for; one that has ended is not in the answer.
 class Procps {
  public:

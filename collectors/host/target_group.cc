@@ -67,7 +67,7 @@ TargetGroup::Found TargetGroup::find(const std::string& controller) const {
             "no cgroup hierarchy has the controller " + (controller.empty() ? "of version 2" : controller)};
   const Process* main = target_.main();
   if (!target_.is_cgroup() && main == nullptr) return {std::nullopt, kNoTarget};
-  auto view = target_.is_cgroup() ? target_.cgroup(controller) : cgroups_->view_of(controller, main->shared());
+  auto view = target_.is_cgroup() ? target_.cgroup(controller) : cgroups_->view_of(controller, main->shared(), where_);
   if (!view) return {std::nullopt, reason(view.error())};
   if (view->to_root && view->levels.size() == 1) return {std::nullopt, kNoGroup};
   if (controller == "memory")

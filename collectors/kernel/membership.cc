@@ -95,10 +95,9 @@ Membership::~Membership() {
 }
 
 Result<std::vector<translation>> Membership::translations() {
-  std::string records;
-  if (auto read = probe_->iterate("translate", records); !read) return read.error();
-  std::vector<translation> all(records.size() / sizeof(translation));
-  std::memcpy(all.data(), records.data(), all.size() * sizeof(translation));
+  std::vector<translation> all;
+  const auto take = [&all](const translation& one) { all.push_back(one); };
+  if (auto read = probe_->iterate<translation>("translate", {}, take); !read) return read.error();
   return all;
 }
 

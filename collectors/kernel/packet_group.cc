@@ -108,7 +108,6 @@ Result<bool> PacketGroup::follow(Probe& probe) {
 Result<> PacketGroup::look_again(const Probe& probe) {
   const std::vector<Process>& all = target_->processes();
   const auto now = Clock::now();
-  std::string nothing;
   if (next_ >= all.size()) {
     if (now - looked_ < kLookAgain) return {};
     looked_ = now;
@@ -118,15 +117,15 @@ Result<> PacketGroup::look_again(const Probe& probe) {
     const Process& process = all[next_];
     // All its threads have the same descriptors.
     const pid_t one = process.survivor.pid != 0 ? process.survivor.pid : process.id.pid;
-    auto looked = probe.iterate("remember_groups", nothing, {.process = process.id.pid});
-    if (looked) looked = probe.iterate("remember", nothing, {.thread = one});
+    auto looked = probe.iterate("remember_groups", {.process = process.id.pid});
+    if (looked) looked = probe.iterate("remember", {.thread = one});
     one_by_one_ = looked || (looked.error().code != E2BIG && looked.error().code != EINVAL);
     if (!looked && one_by_one_) return looked;
   }
   if (one_by_one_ || next_ == all.size()) return {};
   // Before Linux 6.1: the tasks of everybody, and not their descriptors, which are many more.
   next_ = all.size();
-  return probe.iterate("remember_groups", nothing);
+  return probe.iterate("remember_groups");
 }
 
 Result<bool> PacketGroup::settle(Probe& probe) {

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstring>
 #include <ctime>
@@ -155,7 +157,7 @@ Result<Probe> Probe::load(const Description& description, const LoadContext& con
       continue;
     }
     const std::size_t words = metric.bounds.empty() ? 1 : sizeof(hist) / sizeof(std::uint64_t);
-    probe.sources_.push_back({&metric, fd, std::vector<std::uint64_t>(words * cpus)});
+    probe.sources_.push_back({&metric, fd, words, std::vector<std::uint64_t>(metric.rows.size() * words * cpus)});
   }
   return probe;
 }
@@ -224,13 +226,34 @@ Result<> Probe::enter(const Dir& group) {
   return {};
 }
 
-/// Per-CPU elements are read as words: element n of CPU c starts at c * words.
-Result<> Probe::sum(Source& source, std::uint32_t index, std::vector<std::uint64_t>& total) const {
-  const std::size_t words = source.metric->bounds.empty() ? 1 : sizeof(hist) / sizeof(std::uint64_t);
-  if (::bpf_map_lookup_elem(source.fd, &index, source.values.data()) != 0) return errno_error("map " + source.metric->map);
-  total.assign(words, 0);
-  for (std::size_t i = 0; i < source.values.size(); ++i) total[i % words] += source.values[i];
+/// All rows by one call, where the kernel can: arrays with a part for every CPU since Linux 5.13 (f008d732ab18).
+Result<> Probe::read(Source& source) {
+  const std::size_t rows = source.metric->rows.size(), row_size = source.values.size() / rows;
+  const std::uint32_t first = source.metric->first;
+  std::uint32_t before = first - 1;
+  if (in_batches_) {
+    auto count = static_cast<__u32>(rows);
+    std::uint32_t last = 0;
+    keys_.resize(rows);
+    const int error = ::bpf_map_lookup_batch(source.fd, first == 0 ? nullptr : &before, &last, keys_.data(),
+                                             source.values.data(), &count, nullptr);
+    // The last of the array is told by an error.
+    if ((error == 0 || errno == ENOENT) && count == rows) return {};
+    in_batches_ = false;
+  }
+  for (std::size_t row = 0; row < rows; ++row) {
+    const auto index = first + static_cast<std::uint32_t>(row);
+    if (::bpf_map_lookup_elem(source.fd, &index, source.values.data() + row * row_size) != 0)
+      return errno_error("map " + source.metric->map);
+  }
   return {};
+}
+
+/// Per-CPU elements are read as words: the row's part of CPU c starts at c * words.
+void Probe::sum(const Source& source, std::size_t row, std::vector<std::uint64_t>& total) const {
+  const std::size_t row_size = source.values.size() / source.metric->rows.size();
+  total.assign(source.words, 0);
+  for (std::size_t i = 0; i < row_size; ++i) total[i % source.words] += source.values[row * row_size + i];
 }
 
 std::string Probe::untold_row(const ProbeMetric& metric, std::size_t row) const {
@@ -252,6 +275,7 @@ Result<> Probe::collect(Snapshot& out, const std::string& no_cgroup) {
       out.absent(metric.exported.name, no_cgroup);
       continue;
     }
+    if (auto done = read(source); !done) return done;
     Family& family = out.family(metric.exported);
     const bool is_long = metric.rows.size() > kLongList;
     for (std::size_t row = 0; row < metric.rows.size(); ++row) {
@@ -260,7 +284,7 @@ Result<> Probe::collect(Snapshot& out, const std::string& no_cgroup) {
         out.absent(metric.exported.name, text_of(metric.rows[row]) + reason);
         continue;
       }
-      if (auto read = sum(source, metric.first + static_cast<std::uint32_t>(row), total_); !read) return read.error();
+      sum(source, row, total_);
       if (metric.bounds.empty()) {
         if (total_[0] == 0 && is_long) continue;
         family.samples.push_back({metric.rows[row], static_cast<double>(total_[0]) * metric.scale});
@@ -280,12 +304,11 @@ Result<> Probe::collect(Snapshot& out, const std::string& no_cgroup) {
 }
 
 Result<> Probe::remember() const {
-  std::string nothing;
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object_.get()) {
     const std::string name = ::bpf_program__name(program);
     if (!name.starts_with("remember")) continue;
-    if (auto done = iterate(name, nothing); !done) return done;
+    if (auto done = iterate(name); !done) return done;
   }
   return {};
 }
@@ -355,8 +378,11 @@ int Probe::map_fd(const std::string& name) const {
   return ::bpf_object__find_map_fd_by_name(object_.get(), name.c_str());
 }
 
-Result<> Probe::iterate(const std::string& name, std::string& out, Only only) const {
-  out.clear();
+Result<> Probe::iterate(const std::string& name, Only only) const {
+  return run_iterator(name, only, 1, [](std::string_view) {});
+}
+
+Result<> Probe::run_iterator(const std::string& name, Only only, std::size_t record, const TakeRecords& take) const {
   Messages messages;
   const bpf_program* program = ::bpf_object__find_program_by_name(object_.get(), name.c_str());
   if (program == nullptr) return Error{"no program " + name, "a fault of this build of the agent; please report it"};
@@ -371,14 +397,18 @@ Result<> Probe::iterate(const std::string& name, std::string& out, Only only) co
   if (!link) return Error{messages.reason(errno), {}, errno};
   const Fd fd(::bpf_iter_create(::bpf_link__fd(link.get())));
   if (!fd) return errno_error("iterator " + name);
+  // As much as the kernel gives at once where pages have 4 KiB; elsewhere it may divide a record.
+  std::array<char, 32768> buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init): the kernel fills it
+  std::size_t rest = 0;
   for (;;) {
-    const std::size_t used = out.size();
-    out.resize(used + 65536);
-    const ssize_t n = ::read(fd.get(), out.data() + used, 65536);
-    out.resize(used + (n > 0 ? static_cast<std::size_t>(n) : 0));
+    const ssize_t n = ::read(fd.get(), buffer.data() + rest, buffer.size() - rest);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return errno_error("iterator " + name);
     if (n == 0) return {};
+    const std::size_t there = rest + static_cast<std::size_t>(n), whole = there - there % record;
+    take({buffer.data(), whole});
+    rest = there - whole;
+    std::memmove(buffer.data(), buffer.data() + whole, rest);
   }
 }
 

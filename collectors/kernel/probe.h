@@ -5,11 +5,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -77,10 +80,21 @@ class Probe {
     pid_t process = 0;  ///< this one, with all its threads; 0: every process
     pid_t thread = 0;   ///< this one alone
   };
-  /// Runs the iterator program `name` to its end; what it wrote replaces `out`. For one process or thread it needs Linux
-  /// 6.1 (code E2BIG before).
-  Result<> iterate(const std::string& name, std::string& out, Only only) const;
-  Result<> iterate(const std::string& name, std::string& out) const { return iterate(name, out, Only()); }
+  /// Runs the iterator program `name`, which writes nothing, to its end. For one process or thread it needs Linux 6.1 (code
+  /// E2BIG before).
+  Result<> iterate(const std::string& name, Only only) const;
+  Result<> iterate(const std::string& name) const { return iterate(name, Only()); }
+  /// The same for one that writes records; each(record) is called for each of them.
+  template <class Record, class Each>
+  Result<> iterate(const std::string& name, Only only, Each each) const {
+    return run_iterator(name, only, sizeof(Record), [&each](std::string_view records) {
+      for (; !records.empty(); records.remove_prefix(sizeof(Record))) {
+        Record record;
+        std::memcpy(&record, records.data(), sizeof(Record));
+        each(std::as_const(record));
+      }
+    });
+  }
 
   /// Takes the records out of the probe's ring; they replace `out`. Nothing if it has none.
   Result<> take_records(std::string& out);
@@ -94,15 +108,20 @@ class Probe {
   struct Source {
     const ProbeMetric* metric;
     int fd;
-    std::vector<std::uint64_t> values;  ///< room for one element on every CPU
+    std::size_t words;                  ///< of one element on one CPU
+    std::vector<std::uint64_t> values;  ///< of each row, on every CPU
   };
   Probe(const Description& description, ObjectPtr object) : description_(&description), object_(std::move(object)) {}
   static Result<Probe> load(const Description& description, const LoadContext& context, bool& casts);
   Result<> open_ring();
+  using TakeRecords = std::function<void(std::string_view records)>;
+  /// Hands on what the program writes, `record` bytes or a multiple of them at once.
+  Result<> run_iterator(const std::string& name, Only only, std::size_t record, const TakeRecords& take) const;
   Error refused(int code, const Messages& messages) const;
   /// Why nobody tells of this row; empty if somebody does.
   std::string untold_row(const ProbeMetric& metric, std::size_t row) const;
-  Result<> sum(Source& source, std::uint32_t index, std::vector<std::uint64_t>& total) const;
+  Result<> read(Source& source);
+  void sum(const Source& source, std::size_t row, std::vector<std::uint64_t>& total) const;
 
   const Description* description_;
   ObjectPtr object_;
@@ -117,6 +136,8 @@ class Probe {
   std::map<std::string, std::string> missing_;  ///< those whose tracepoint is, by name, and why
   std::vector<int> programs_;              ///< those that attach to a hook
   std::vector<Source> sources_;
+  bool in_batches_ = true;  ///< as long as that works
+  std::vector<std::uint32_t> keys_;
   std::vector<std::uint64_t> total_;
   RingPtr ring_;
   std::unique_ptr<std::string> taken_;  ///< where ring_ puts the records

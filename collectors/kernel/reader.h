@@ -25,7 +25,6 @@ class Reader final : public KernelReader {
  private:
   const Probe* probe_;
   const Membership* membership_;
-  std::string records_;
 };
 
 /// Adds to `out` the target's TCP connections that have ended since the last call, with all that they had; `tcp` is the

@@ -5,9 +5,11 @@
 //   host_bench THREADS SOCKETS [TICKS [PAUSE_MS [OTHERS]]]      each collector by itself
 // Each without BPF and, where that is possible, with it: then the probes' collector counts too. OTHERS: so many processes
 // of others on the host. The target is a child with so many sleeping threads and so many ends of TCP connections on the
-// loopback. Ticks at which a collector showed an earlier reading again are left out: with pauses that are too short for
+// loopback. The table's yardstick: one pass over the target's /proc/PID/task/*/stat, opened and read one by one as most
+// monitors do, in turns with the ticks and after the same pauses. Ticks at which a collector showed an earlier reading again are left out: with pauses that are too short for
 // so many sockets they would seem to cost nothing.
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -26,6 +28,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -120,10 +123,23 @@ void start_others(int count) {
   }
 }
 
+/// What a monitor takes that reads each thread's file.
+double pass_over_threads(pid_t pid) {
+  char text[4096];
+  const double begin = cpu_us();
+  for (const auto& thread : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+    const int file = ::open((thread.path() / "stat").c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0 || ::read(file, text, sizeof text) <= 0) die("stat");
+    ::close(file);
+  }
+  return cpu_us() - begin;
+}
+
 struct Costs {
   std::vector<std::string_view> names;      ///< of the parts of a tick
   std::vector<std::vector<double>> of_part;  ///< for each of them, one a tick
   std::vector<double> of_all;
+  std::vector<double> of_pass;  ///< the yardstick, if wanted
   std::size_t left_out = 0;
 };
 
@@ -134,7 +150,7 @@ double median(std::vector<double> costs) {
   return costs[costs.size() / 2];
 }
 
-Costs measure(int threads, int sockets, int ticks, int pause_ms, bool bpf) {
+Costs measure(int threads, int sockets, int ticks, int pause_ms, bool bpf, bool yardstick) {
   const pid_t pid = start_target(threads, sockets);
   TargetSpec spec;
   spec.kind = TargetSpec::Kind::kPid;
@@ -159,6 +175,10 @@ Costs measure(int threads, int sockets, int ticks, int pause_ms, bool bpf) {
   costs.of_part.resize(costs.names.size());
   for (int tick = 0; tick < ticks; ++tick) {
     ::usleep(static_cast<useconds_t>(pause_ms) * 1000);
+    if (yardstick) {
+      costs.of_pass.push_back(pass_over_threads(pid));
+      ::usleep(static_cast<useconds_t>(pause_ms) * 1000);
+    }
     std::vector<double> parts;
     bool rested = false;
     const double begin = cpu_us();
@@ -188,7 +208,7 @@ Costs measure(int threads, int sockets, int ticks, int pause_ms, bool bpf) {
 }
 
 void print_parts(int threads, int sockets, int ticks, int pause_ms, bool bpf) {
-  const Costs costs = measure(threads, sockets, ticks, pause_ms, bpf);
+  const Costs costs = measure(threads, sockets, ticks, pause_ms, bpf, false);
   std::printf("\n%d threads, %d sockets, %s BPF, %zu ticks (%zu left out), us of CPU a tick\n\n", threads, sockets,
               bpf ? "with" : "without", costs.of_all.size(), costs.left_out);
   std::printf("| %-10s | %9s | %9s | %9s | %9s |\n|---|---|---|---|---|\n", "", "first", "least", "median", "most");
@@ -212,7 +232,9 @@ void print_table() {
   constexpr int kOthers[] = {0, 500, 3000};
   // Long enough for a reading at every tick.
   constexpr int kTicks = 20, kPause = 700;
-  std::printf("| target | | other processes | least, ms | median, ms | wanted, ms |\n|---|---|---|---|---|---|\n");
+  std::printf(
+      "| target | | other processes | least, ms | median, ms | wanted, ms | yardstick, median, ms | ratio |\n"
+      "|---|---|---|---|---|---|---|---|\n");
   int there = 0;
   for (const int others : kOthers) {
     start_others(others - there);
@@ -220,11 +242,12 @@ void print_table() {
     for (const Case& one : kCases)
       for (const bool bpf : {false, true}) {
         if (bpf && ::geteuid() != 0) continue;
-        const Costs costs = measure(one.threads, one.sockets, kTicks, kPause, bpf);
+        const Costs costs = measure(one.threads, one.sockets, kTicks, kPause, bpf, true);
         if (costs.of_all.empty()) continue;
-        std::printf("| %d thread%s, %d sockets | %s BPF | %d | %.2f | %.2f | %s |\n", one.threads,
+        std::printf("| %d thread%s, %d sockets | %s BPF | %d | %.2f | %.2f | %s | %.2f | %.2f |\n", one.threads,
                     one.threads == 1 ? "" : "s", one.sockets, bpf ? "with" : "without", others,
-                    least(costs.of_all) / 1000, median(costs.of_all) / 1000, others == 500 ? one.wanted[bpf] : "");
+                    least(costs.of_all) / 1000, median(costs.of_all) / 1000, others == 500 ? one.wanted[bpf] : "",
+                    median(costs.of_pass) / 1000, median(costs.of_all) / median(costs.of_pass));
         std::fflush(stdout);
       }
   }

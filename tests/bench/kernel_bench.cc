@@ -21,6 +21,7 @@
 #include <string_view>
 #include <thread>
 
+#include "bpf/readings.h"
 #include "collectors/cgroup.h"
 #include "collectors/kernel/membership.h"
 #include "collectors/kernel/probe.h"
@@ -95,10 +96,9 @@ enum Who {
 /// Reads a process as the agent does each interval, but without a pause.
 std::jthread read_all_the_time(const Probe& readers, pid_t pid) {
   return std::jthread([&readers, pid](const std::stop_token& stop) {
-    std::string records;
     while (!stop.stop_requested()) {
-      must(readers.iterate("read_threads", records, {.process = pid}));
-      must(readers.iterate("read_sockets", records, {.thread = pid}));
+      must(readers.iterate<thread_reading>("read_threads", {.process = pid}, [](const thread_reading&) {}));
+      must(readers.iterate<socket_reading>("read_sockets", {.thread = pid}, [](const socket_reading&) {}));
     }
   });
 }

@@ -13,11 +13,12 @@ const volatile u32 agent_pidns = 0;
 /* The number that a task with this pid has in the agent's pid namespace; 0: it is not seen there. */
 static __always_inline u32 number_for_agent(struct pid *pid)
 {
-	u32 level = BPF_CORE_READ(pid, level);
-
 	/* As a rule, and without calls. */
 	if (pid->numbers[0].ns->ns.inum == agent_pidns)
 		return pid->numbers[0].nr;
+
+	u32 level = BPF_CORE_READ(pid, level);
+
 	for (u32 i = 0; i < 32 && i <= level; i++) {
 		struct upid upid = {};
 

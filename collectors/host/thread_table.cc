@@ -144,6 +144,13 @@ bool ThreadTable::update_by(KernelReader& reader, const Process& process, Member
   // The pid may have gone to another process meanwhile, but not while this one is there.
   if (!is_there(process) && !is_of(process, readings_)) readings_.clear();
   if (readings_.empty() && is_there(process)) return false;
+  const auto same_thread = [](const Thread& one, const ThreadReading& reading) {
+    return one.tid == reading.tid && one.started_at == reading.started_at && one.task == reading.task;
+  };
+  if (kept_ == 0 && std::ranges::equal(member.threads, readings_, same_thread)) {
+    for (std::size_t i = 0; i < readings_.size(); ++i) take(readings_[i], member.threads[i]);
+    return true;
+  }
   next_.clear();
   next_.reserve(readings_.size());
   auto known = member.threads.begin();

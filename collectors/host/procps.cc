@@ -37,10 +37,10 @@ constexpr std::array<pids_item, kTimesItems> kTimes = {
     PIDS_TICS_SYSTEM_C, PIDS_FLT_MIN,    PIDS_FLT_MAJ,   PIDS_FLT_MIN_C,   PIDS_FLT_MAJ_C};
 
 // Without the start time, that is without /proc/PID/stat: for it the kernel goes through all threads of the process.
-enum MemoryItem { kResident = 1, kAnonymous, kFile, kShared, kSwapped, kMapped, kMemoryItems };
+enum MemoryItem { kThreads = 1, kResident, kAnonymous, kFile, kShared, kSwapped, kMapped, kMemoryItems };
 constexpr std::array<pids_item, kMemoryItems> kMemory = {
-    PIDS_ID_PID,        PIDS_VM_RSS,  PIDS_VM_RSS_ANON, PIDS_VM_RSS_FILE,
-    PIDS_VM_RSS_SHARED, PIDS_VM_SWAP, PIDS_VM_SIZE};
+    PIDS_ID_PID,      PIDS_NLWP,          PIDS_VM_RSS,  PIDS_VM_RSS_ANON,
+    PIDS_VM_RSS_FILE, PIDS_VM_RSS_SHARED, PIDS_VM_SWAP, PIDS_VM_SIZE};
 
 /// Whether the pid that was asked for is still that of the process, or of the thread that stands for it.
 bool still_has(const Process& process, pid_t pid) {
@@ -143,7 +143,8 @@ Result<std::map<ProcessId, ProcessMemory>> Procps::memory(const std::vector<Proc
   const auto shows_memory = [](const Process& one) { return one.survivor.pid != 0 ? one.survivor.pid : one.id.pid; };
   std::map<ProcessId, ProcessMemory> all;
   auto done = impl_->memory.select(processes, shows_memory, [&all](const Process& process, const pids_result* found) {
-    if (!still_has(process, found[kPid].result.s_int)) return;
+    // Without threads: `status` could not be read.
+    if (found[kThreads].result.s_int == 0 || !still_has(process, found[kPid].result.s_int)) return;
     const auto bytes = [found](MemoryItem item) { return std::uint64_t{found[item].result.ul_int} * 1024; };
     all[process.id] = {bytes(kResident), bytes(kAnonymous), bytes(kFile),
                        bytes(kShared),   bytes(kSwapped),   bytes(kMapped)};

@@ -36,7 +36,7 @@ struct ProcessMemory {
 
 /// libproc2, whose only door this is. It reads the agent's own /proc by pid; a process is told from a later
 /// one with the same pid by its start time, or by its directory, which answers only while it lives. Promises: what is in an answer belongs to the process that was
-/// asked for; one that has ended is not in the answer.
+/// asked for; one that has ended, or cannot be read now, is not in the answer.
 class Procps {
  public:
   static Result<Procps> open();

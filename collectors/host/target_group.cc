@@ -44,9 +44,12 @@ void TargetGroup::refresh() {
     // A target that has ended leaves its group where it was, and in it what was counted last: the kill that
     // ended it.
     const Process* main = target_.main();
-    auto text = main == nullptr ? Result<std::string>(Error{}) : main->shared().read("cgroup");
-    if (!text) return;
-    where = std::move(*text);
+    if (main == nullptr) return;
+    if (auto text = main->shared().read("cgroup"))
+      where = std::move(*text);
+    else if (where_of_ == main->id)
+      return;
+    where_of_ = main->id;
   }
   if (where == where_) return;
   found_.clear();
@@ -67,7 +70,9 @@ TargetGroup::Found TargetGroup::find(const std::string& controller) const {
             "no cgroup hierarchy has the controller " + (controller.empty() ? "of version 2" : controller)};
   const Process* main = target_.main();
   if (!target_.is_cgroup() && main == nullptr) return {std::nullopt, kNoTarget};
-  auto view = target_.is_cgroup() ? target_.cgroup(controller) : cgroups_->view_of(controller, main->shared(), where_);
+  auto view = target_.is_cgroup() ? target_.cgroup(controller)
+              : where_.empty()    ? cgroups_->view_of(controller, main->shared())
+                                  : cgroups_->view_of(controller, main->shared(), where_);
   if (!view) return {std::nullopt, reason(view.error())};
   if (view->to_root && view->levels.size() == 1) return {std::nullopt, kNoGroup};
   if (controller == "memory")

@@ -42,7 +42,8 @@ class TargetGroup {
   const std::string root_;
   std::optional<Cgroups> cgroups_;
   std::string cgroups_trouble_;
-  std::string where_;  ///< what the views were looked up for: the text of /proc/PID/cgroup, or the paths
+  std::string where_;   ///< what the views were looked up for: the text of /proc/PID/cgroup, or the paths
+  ProcessId where_of_;  ///< whose text it is
   std::map<std::string, Found, std::less<>> found_;
   std::string trouble_;
 };

@@ -157,7 +157,8 @@ Result<Probe> Probe::load(const Description& description, const LoadContext& con
       continue;
     }
     const std::size_t words = metric.bounds.empty() ? 1 : sizeof(hist) / sizeof(std::uint64_t);
-    probe.sources_.push_back({&metric, fd, words, std::vector<std::uint64_t>(metric.rows.size() * words * cpus)});
+    probe.sources_.push_back({&metric, fd, words, words * cpus});
+    if (const std::size_t all = metric.rows.size() * words * cpus; all > probe.values_.size()) probe.values_.resize(all);
   }
   return probe;
 }
@@ -227,8 +228,8 @@ Result<> Probe::enter(const Dir& group) {
 }
 
 /// All rows by one call, where the kernel can: arrays with a part for every CPU since Linux 5.13 (f008d732ab18).
-Result<> Probe::read(Source& source) {
-  const std::size_t rows = source.metric->rows.size(), row_size = source.values.size() / rows;
+Result<> Probe::read(const Source& source) {
+  const std::size_t rows = source.metric->rows.size();
   const std::uint32_t first = source.metric->first;
   std::uint32_t before = first - 1;
   if (in_batches_) {
@@ -236,14 +237,13 @@ Result<> Probe::read(Source& source) {
     std::uint32_t last = 0;
     keys_.resize(rows);
     const int error = ::bpf_map_lookup_batch(source.fd, first == 0 ? nullptr : &before, &last, keys_.data(),
-                                             source.values.data(), &count, nullptr);
-    // The last of the array is told by an error.
-    if ((error == 0 || errno == ENOENT) && count == rows) return {};
+                                             values_.data(), &count, nullptr);
+    if (error == 0 && count == rows) return {};
     in_batches_ = false;
   }
   for (std::size_t row = 0; row < rows; ++row) {
     const auto index = first + static_cast<std::uint32_t>(row);
-    if (::bpf_map_lookup_elem(source.fd, &index, source.values.data() + row * row_size) != 0)
+    if (::bpf_map_lookup_elem(source.fd, &index, values_.data() + row * source.row_size) != 0)
       return errno_error("map " + source.metric->map);
   }
   return {};
@@ -251,9 +251,8 @@ Result<> Probe::read(Source& source) {
 
 /// Per-CPU elements are read as words: the row's part of CPU c starts at c * words.
 void Probe::sum(const Source& source, std::size_t row, std::vector<std::uint64_t>& total) const {
-  const std::size_t row_size = source.values.size() / source.metric->rows.size();
   total.assign(source.words, 0);
-  for (std::size_t i = 0; i < row_size; ++i) total[i % source.words] += source.values[row * row_size + i];
+  for (std::size_t i = 0; i < source.row_size; ++i) total[i % source.words] += values_[row * source.row_size + i];
 }
 
 std::string Probe::untold_row(const ProbeMetric& metric, std::size_t row) const {
@@ -269,7 +268,7 @@ Result<> Probe::collect(Snapshot& out, const std::string& no_cgroup) {
     for (const ProbeMetric& metric : description_->metrics)
       if (metric.by_remote) remotes_->add(metric, out);
   }
-  for (Source& source : sources_) {
+  for (const Source& source : sources_) {
     const ProbeMetric& metric = *source.metric;
     if (metric.needs_cgroup && !no_cgroup.empty()) {
       out.absent(metric.exported.name, no_cgroup);

@@ -108,8 +108,8 @@ class Probe {
   struct Source {
     const ProbeMetric* metric;
     int fd;
-    std::size_t words;                  ///< of one element on one CPU
-    std::vector<std::uint64_t> values;  ///< of each row, on every CPU
+    std::size_t words;     ///< of one element on one CPU
+    std::size_t row_size;  ///< on all CPUs together
   };
   Probe(const Description& description, ObjectPtr object) : description_(&description), object_(std::move(object)) {}
   static Result<Probe> load(const Description& description, const LoadContext& context, bool& casts);
@@ -120,7 +120,8 @@ class Probe {
   Error refused(int code, const Messages& messages) const;
   /// Why nobody tells of this row; empty if somebody does.
   std::string untold_row(const ProbeMetric& metric, std::size_t row) const;
-  Result<> read(Source& source);
+  /// All rows, to values_.
+  Result<> read(const Source& source);
   void sum(const Source& source, std::size_t row, std::vector<std::uint64_t>& total) const;
 
   const Description* description_;
@@ -138,6 +139,7 @@ class Probe {
   std::vector<Source> sources_;
   bool in_batches_ = true;  ///< as long as that works
   std::vector<std::uint32_t> keys_;
+  std::vector<std::uint64_t> values_;  ///< room for the longest source
   std::vector<std::uint64_t> total_;
   RingPtr ring_;
   std::unique_ptr<std::string> taken_;  ///< where ring_ puts the records

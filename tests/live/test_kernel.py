@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import AGENT, KERNEL, SLOW, TARGETS, TOO_OLD, children, remove_group, remove_empty_group, wait_until
+from conftest import AGENT, KERNEL, LEFT_OUT, SLOW, TARGETS, TOO_OLD, children, remove_group, remove_empty_group, wait_until
 
 RUNQUEUE = "boxo_resource_runqueue_latency_seconds"
 OFFCPU = "boxo_resource_offcpu_seconds"
@@ -323,14 +323,14 @@ def test_frozen_time_counts_as_stopped(agent, target, version):
     group.mkdir()
     try:
         (group / "cgroup.procs").write_text(str(t.pid))
-        for _ in range(4):  # once in a while an event is left out
+        for _ in range(4 if LEFT_OUT else 1):  # there an event is left out once in a while
             before = a.next_page().value(OFFCPU + "_sum", reason="stopped") or 0
             least, most = frozen(version, group)
             until = time.monotonic() + 3 * SLOW
             stopped = 0
             while stopped < threads * least and time.monotonic() < until:  # a thread is counted when it runs again
                 stopped = (a.next_page().value(OFFCPU + "_sum", reason="stopped") or 0) - before
-            assert stopped <= threads * most
+            assert a.next_page().value(OFFCPU + "_sum", reason="stopped") - before <= threads * (most + 0.1 * SLOW)
             if stopped >= threads * least:
                 break
     finally:

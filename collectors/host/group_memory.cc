@@ -35,7 +35,7 @@ constexpr Metric kGroupMemory{
     Source::kCgroup,
     "Memory that the target's cgroup is charged for: usage, working_set (usage without page cache that can be dropped at "
     "once) and peak (the highest usage so far); of the usage anon, file (page cache, shmem included), shmem, kernel, sock "
-    "(buffers of sockets), of the file part dirty and writeback; and swap. Kernels differ in which of them they tell."};
+    "(buffers of sockets), of the file part mapped (into address spaces), dirty and writeback; and swap. Kernels differ in which of them they tell."};
 constexpr Metric kOomKills{"boxo_resource_oom_kills_total",
                            MetricType::kCounter,
                            "",
@@ -72,6 +72,7 @@ constexpr Kind kKinds[] = {{"anon", "anon ", "total_rss "},
                            {"shmem", "shmem ", "total_shmem "},
                            {"kernel", "kernel ", ""},
                            {"sock", "sock ", ""},
+                           {"mapped", "file_mapped ", "total_mapped_file "},
                            {"dirty", "file_dirty ", "total_dirty "},
                            {"writeback", "file_writeback ", "total_writeback "},
                            {"swap", "", "total_swap "}};

@@ -87,7 +87,7 @@ def test_what_a_cgroup_is_charged_for(agent, target, group, tmp_path):
     page = a.next_page(2)
     stat = fields(g / "memory.stat")
     expected = {"anon": stat["anon" if V2 else "total_rss"], "shmem": stat["shmem" if V2 else "total_shmem"],
-                "file": stat["file" if V2 else "total_cache"]}
+                "file": stat["file" if V2 else "total_cache"], "mapped": stat["file_mapped" if V2 else "total_mapped_file"]}
     if not V2:
         expected["swap"] = stat["total_swap"]
     # The kernel brings these up to date some pages at a time.

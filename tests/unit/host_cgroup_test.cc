@@ -44,7 +44,7 @@ TEST_CASE("cgroup version 2: limits, use, throttling, kills") {
   CHECK(run.value("cgroup_memory_bytes", {"working_set"}) == 400000);
   CHECK_FALSE(run.value("cgroup_memory_bytes", {"peak"}));
   for (const auto& kind : std::initializer_list<std::pair<std::string, double>>{
-           {"anon", 1}, {"file", 20}, {"kernel", 3}, {"sock", 4}, {"shmem", 5}, {"dirty", 6}, {"writeback", 7}, {"swap", 4096}})
+           {"anon", 1}, {"file", 20}, {"kernel", 3}, {"sock", 4}, {"shmem", 5}, {"mapped", 9}, {"dirty", 6}, {"writeback", 7}, {"swap", 4096}})
     CHECK_MESSAGE(run.value("cgroup_memory_bytes", {kind.first}) == kind.second, kind.first);
   CHECK(run.value("memory_refaults_total", {"anon"}) == 8);
   CHECK(run.value("memory_refaults_total", {"file"}) == 90);

@@ -127,6 +127,21 @@ Cost datagrams() {
   });
 }
 
+/// Sent to a socket whose buffer is full: dropped there.
+Cost dropped() {
+  std::array<char, 1200> bytes{};
+  const auto from = bound(SOCK_DGRAM);
+  const auto to = bound(SOCK_DGRAM);
+  const auto send = [&](int) {
+    return ::sendto(from.first.get(), bytes.data(), bytes.size(), 0, reinterpret_cast<const sockaddr*>(&to.second),
+                    sizeof(to.second)) > 0;
+  };
+  const int least = 1;
+  check(::setsockopt(to.first.get(), SOL_SOCKET, SO_RCVBUF, &least, sizeof(least)) == 0);
+  for (int i = 0; i < 16; ++i) check(send(i));
+  return repeat(10'000, send);
+}
+
 /// Made, accepted and reset, so that no port stays taken.
 Cost connections() {
   const auto listener = bound(SOCK_STREAM);
@@ -227,9 +242,10 @@ std::vector<Work> all_work(const Place& place) {
       {"page read that is not in the page cache", {"pagecache"}, [=] { return misses(file, 8'192); }},
       {"byte written and fsync", {"fsync"}, [=] { return syncs(file); }},
       {"datagram of 1,200 bytes sent and received", {"udp"}, datagrams},
+      {"datagram dropped because the buffer is full", {"udp"}, dropped},
       {"TCP connection made, accepted, reset", {"tcp", "udp"}, connections},
-      {"process forked, ended, waited for", {"members", "tasks", "endings"}, processes},
-      {"thread made and ended", {"members", "tasks", "readers"}, threads},
+      {"process forked, ended, waited for", {"members", "tasks", "endings", "udp"}, processes},
+      {"thread made and ended", {"members", "tasks", "readers", "udp"}, threads},
       {"descriptor made and closed", {"readers"}, descriptors},
       {"signal", {"tasks"}, signals},
       {"page read that is not there, memory cgroup full", {"throttling"}, [&] { return misses_at_limit(place); }},

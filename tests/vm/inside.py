@@ -170,6 +170,7 @@ NEAR = {
         "test_out_of_memory_kills": "tasks",
         "test_signals": "tasks",
     },
+    "test_filesystems.py": dict.fromkeys([f"test_calls_and_bytes[{kind}]" for kind in ("ext4", "xfs", "btrfs")], "files fsync"),
     "test_tcp.py": {
         "test_two_share_a_port[target]": "tcp",
         "test_a_listener_that_begins_before_or_after_the_agent[before-listen]": "tcp",

@@ -283,12 +283,11 @@ def file_system(tmp_path):
     Named before `target` in a test: it is unmounted after what runs there has ended."""
     mounted = []
 
-    def make(kind):
-        n = len(mounted)
-        image, where = tmp_path / f"image{n}", tmp_path / f"mounted{n}"
+    def make(kind, mebibytes=320, image=None):  # mkfs.xfs wants 300
+        image, where = image or tmp_path / f"image{len(mounted)}", tmp_path / f"mounted{len(mounted)}"
         where.mkdir()
         image.touch()
-        os.truncate(image, 320 * 2**20)  # mkfs.xfs wants 300
+        os.truncate(image, mebibytes * 2**20)
         for command in ([f"mkfs.{kind}", "-q", image], ["mount", "-t", kind, "-o", "loop", image, where]):
             try:
                 subprocess.run(command, check=True, capture_output=True, text=True,
@@ -299,7 +298,7 @@ def file_system(tmp_path):
         return where
 
     yield make
-    for where in mounted:
+    for where in reversed(mounted):
         subprocess.run(["umount", where], check=True)
 
 

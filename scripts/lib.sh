@@ -64,7 +64,7 @@ is_root() { [ "$(id -u)" -eq 0 ]; }
 build_packages=(g++ meson ninja-build pkg-config clang llvm bpftool libbpf-dev libproc2-dev prometheus-cpp-dev
   libcli11-dev libmicrohttpd-dev doctest-dev libmnl-dev libcap-ng-dev python3 git)
 test_packages=(python3-pytest python3-prometheus-client python3-venv socat netcat-openbsd make clang-tidy clang-format
-  libclang-rt-dev shellcheck iproute2 runc curl strace faketime util-linux mount procps libcap2-bin e2fsprogs binutils groff mandoc systemd qemu-system-x86 busybox-static cpio)
+  libclang-rt-dev shellcheck iproute2 runc curl strace faketime util-linux mount procps libcap2-bin e2fsprogs xfsprogs btrfs-progs binutils groff mandoc systemd qemu-system-x86 busybox-static cpio)
 # Node.js, for a public client of the event socket, only where there is none of another source.
 type -P node npm >/dev/null || test_packages+=(nodejs npm libnode-dev)
 go_packages=(git ca-certificates gcc libc6-dev)

@@ -40,8 +40,8 @@ namespace {
 
 using namespace boxo;
 
-constexpr std::array<std::string_view, 9> kHost = {"process", "memory",   "threads", "fds",   "disk",
-                                                   "cgroup",  "pressure", "sockets", "kernel"};
+constexpr std::array<std::string_view, 10> kHost = {"process", "memory",   "threads", "fds",   "disk",
+                                                    "cgroup",  "pressure", "sockets", "netns", "kernel"};
 
 double cpu_us() {
   timespec now{};

@@ -278,6 +278,31 @@ def target(started):
 
 
 @pytest.fixture
+def file_system(tmp_path):
+    """file_system("xfs") makes one in a file, mounts it, and returns where; skips with the reason where that cannot be done.
+    Named before `target` in a test: it is unmounted after what runs there has ended."""
+    mounted = []
+
+    def make(kind, mebibytes=320, image=None):  # mkfs.xfs wants 300
+        image, where = image or tmp_path / f"image{len(mounted)}", tmp_path / f"mounted{len(mounted)}"
+        where.mkdir()
+        image.touch()
+        os.truncate(image, mebibytes * 2**20)
+        for command in ([f"mkfs.{kind}", "-q", image], ["mount", "-t", kind, "-o", "loop", image, where]):
+            try:
+                subprocess.run(command, check=True, capture_output=True, text=True,
+                               env={**os.environ, "PATH": os.environ["PATH"] + ":/sbin:/usr/sbin"})
+            except (OSError, subprocess.CalledProcessError) as e:
+                pytest.skip(f"no {kind} of its own: {getattr(e, 'stderr', None) or e}")
+        mounted.append(where)
+        return where
+
+    yield make
+    for where in reversed(mounted):
+        subprocess.run(["umount", where], check=True)
+
+
+@pytest.fixture
 def run_agent():
     """run_agent(*args) runs boxo-agent to its end: (status, stdout, stderr)."""
 

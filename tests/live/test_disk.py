@@ -266,22 +266,9 @@ def test_reclaim_in_a_small_cgroup(agent, target, memory_group, traced, tmp_path
     assert risen(others, b.next_page(), name + "_count") == 0, "somebody else's"
 
 
-@pytest.fixture
-def own_disk(tmp_path):
-    """A file system of its own, whose writers can be held back without holding back those of the host."""
-    image, where = tmp_path / "image", tmp_path / "mounted"
-    where.mkdir()
-    image.write_bytes(b"")
-    os.truncate(image, 256 * MIB)
-    for command in (["mkfs.ext4", "-q", image], ["mount", "-o", "loop", image, where]):
-        r = subprocess.run(command, capture_output=True, text=True)
-        if r.returncode:
-            pytest.skip(f"no file system of its own: {r.stderr}")
-    yield where
-    subprocess.run(["umount", where], check=True)
-
-
-def test_writers_held_back_by_dirty_pages(own_disk, agent, target, traced):
+def test_writers_held_back_by_dirty_pages(file_system, agent, target, traced):
+    # Whose writers can be held back without holding back those of the host.
+    own_disk = file_system("ext4")
     dev = os.stat(own_disk).st_dev
     bdi = pathlib.Path(f"/sys/class/bdi/{os.major(dev)}:{os.minor(dev)}")
     if not (bdi / "strict_limit").exists():

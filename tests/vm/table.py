@@ -16,6 +16,10 @@ Written by `tests/vm/run --quick --table`; not edited by hand. Each column is a 
 Debian's stock kernels booted under qemu with all cgroup controllers, and the kernel of the machine that made this page
 (the last column). ✔ works; a number is the reason why not, listed below the table. The tests are counted by the file they
 are in; a run that was not complete has none.
+
+What `--check` looked at is one process of root's with a cgroup and a network namespace of its own, which has written a file on
+a disk and has sockets. It is no Go program: the rows of `goruntime` say nothing of the kernel. An agent without privileges runs in
+its network namespace, as one beside a node in a pod does.
 """
 
 
@@ -112,7 +116,7 @@ def write(out):
     main = sorted((r for n, r in runs.items() if not n.endswith("-v1")),
                   key=lambda r: [int(x) for x in re.findall(r"\d+", r.title())])
     facts = [["BTF", *("✔" if r.facts["btf"] else "-" for r in main)],
-             ["kprobes and fentry", *("✔" if r.facts["kprobes"] else "-" for r in main)],
+             ["kprobe_events in tracefs", *("✔" if r.facts["kprobes"] else "-" for r in main)],
              ["cgroup", *(r.facts["cgroup"] for r in main)],
              ["PSI", *("✔" if r.facts["psi"] else "-" for r in main)],
              *([f"tests: {name.removeprefix('test_')}", *(r.tests.get(name, "") for r in main)]

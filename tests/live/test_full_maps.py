@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Maps of the kernel that are full: what found no room is counted, and with what was counted it makes up the whole. The agent
+is stopped where it would make room in between."""
+import contextlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+
+import pytest
+from conftest import TOO_OLD, wait_until
+from network import ask, multipath
+
+FULL = "boxo_agent_map_full_total"
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not os.path.exists("/sys/kernel/btf/vmlinux"), reason="eBPF needs root and a kernel with BTF")
+
+
+@contextlib.contextmanager
+def stopped(agent):
+    agent.popen.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        agent.popen.send_signal(signal.SIGCONT)
+
+
+def datagram(source, port, payload):
+    """An IPv4 packet from that address to this port of 127.0.0.1."""
+    body = struct.pack("!HHHH", 9, port, 8 + len(payload), 0) + payload
+    return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, 64, 17, 0, source, socket.inet_aton("127.0.0.1")) + body
+
+
+@pytest.mark.skipif("udp" in TOO_OLD, reason="before Linux 5.11 there is no probe udp")
+def test_remotes(agent, target):
+    """8,192 have room; a datagram of any other is counted as one that found none, and in the sums."""
+    t = target("network")
+    port = ask(t, "udp 0.0.0.0 0")
+    a = agent("--pid", t.pid)
+    if "version 2" in (reason := a.page().all("boxo_agent_probe_info", probe="udp")[0].labels["reason"]):
+        pytest.skip(reason)
+    assert a.value(FULL, probe="udp") == 0
+    many, room = 9000, 8192
+    # The socket takes what it has room for; what it drops has arrived as well.
+    with stopped(a), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        for i in range(many):
+            raw.sendto(datagram(socket.inet_aton(f"127.1.{i >> 8}.{i & 255}"), port, b"spoof"), ("127.0.0.1", 0))
+    page = a.next_page(2)
+    assert page.value(FULL, probe="udp") == many - room
+    assert page.value("boxo_network_udp_packets_total", direction="received") == many
+    assert page.sum("boxo_network_remote_packets_total", direction="received") == many
+
+
+def test_connections_that_ended(agent, target):
+    """Both ends of each are the target's, and each has sent 1,000 bytes."""
+    t = target("sockets")
+    a = agent("--pid", t.pid, "--no-probe", "readers")
+    before = a.next_page()
+    ends, room = 2 * 5000, 9000
+    with stopped(a):
+        assert t.tell(f"hurry {ends // 2}") == "0"
+    page = a.next_page(2)
+    full = page.value(FULL, probe="tcp") - before.value(FULL, probe="tcp")
+    assert 0 < full <= ends - room
+    sent = [p.value("boxo_network_socket_bytes_total", protocol="tcp", direction="sent") or 0 for p in (before, page)]
+    assert sent[1] - sent[0] == 1000 * (ends - full)
+
+
+LISTENING = """
+import resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+kept = []
+for _ in range(int(sys.argv[1])):
+    kept.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262))
+    kept[-1].bind(("127.0.0.1", 0))
+    kept[-1].listen(1)
+print("READY", flush=True)
+input()
+"""
+
+
+@pytest.mark.skipif(not multipath(), reason="this kernel has no multipath TCP")
+@pytest.mark.parametrize("many, full", [(1024, 0), (1100, 76)])
+def test_multipath_sockets_that_listen(agent, started, many, full):
+    """Those that were there before the agent are known by address and port, 1,024 of them."""
+    t = started([sys.executable, "-c", LISTENING, many])
+    page = agent("--pid", t.pid).next_page()
+    for probe in {"tcp", "udp"} - TOO_OLD:
+        # They are looked at again when the target changes.
+        assert full <= page.value(FULL, probe=probe) <= 1000 * full, probe
+
+
+SYNCING = """
+import os, threading
+threading.stack_size(64 * 1024)
+fd = os.open("file", os.O_CREAT | os.O_WRONLY, 0o600)
+os.write(fd, b"x")
+os.fsync(fd)
+print("READY", flush=True)
+count = int(input())
+os.write(fd, b"x" * 65536)
+threads = [threading.Thread(target=os.fsync, args=(fd,)) for _ in range(count)]
+for t in threads:
+    t.start()
+print("started", flush=True)
+for t in threads:
+    t.join()
+print("done", flush=True)
+input()
+"""
+
+
+@contextlib.contextmanager
+def frozen(where):
+    """Nobody's writes to this file system go on, until the end, be it this program's."""
+    p = subprocess.Popen(["sh", "-c", 'fsfreeze -f "$1" && echo frozen; read -r _; fsfreeze -u "$1"', "sh", where],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        assert p.stdout.readline() == b"frozen\n"
+        yield
+    finally:
+        p.stdin.close()
+        p.wait()
+        p.stdout.close()
+
+
+def test_fsyncs_at_a_time(file_system, agent, started):
+    """On a file system whose disk is a file of another one, which is frozen: no fsync returns, and the time of only 1,024 can
+    be kept."""
+    below = file_system("ext4")
+    where = file_system("ext4", mebibytes=64, image=below / "image")
+    many, room = 1100, 1024
+    t = started([sys.executable, "-c", SYNCING], cwd=where)
+    a = agent("--pid", t.pid)
+    before = a.next_page()
+    name = "boxo_resource_fsyncs_total"
+
+    def risen(page, name, **labels):
+        return (page.value(name, **labels) or 0) - (before.value(name, **labels) or 0)
+
+    with frozen(below):
+        assert t.tell(str(many)) == "started"
+        wait_until("all have begun", lambda: risen(a.page(), name, filesystem="ext4") == many)
+        page = a.next_page()
+        assert risen(page, FULL, probe="fsync") == many - room
+        assert risen(page, "boxo_resource_fsync_seconds_count") == 0
+    assert t.read() == "done"
+    page = a.next_page()
+    assert risen(page, "boxo_resource_fsync_seconds_count") == room
+    assert risen(page, name, filesystem="ext4") == many
+    assert risen(page, FULL, probe="fsync") == many - room

@@ -11,6 +11,8 @@
 #include <csignal>
 #include <cstring>
 
+#include "collectors/log.h"
+
 namespace boxo {
 
 namespace {
@@ -91,7 +93,13 @@ Result<> Child::release() {
 }
 
 void Child::signal(int number) const {
-  if (!status_) ::kill(pid_, number);
+  if (status_ || ::kill(pid_, number) == 0) return;
+  const int code = errno;
+  // That it has just ended is no failure.
+  if (code != ESRCH)
+    log_warn(errno_error("cannot pass signal " + std::to_string(number) + " on to the command",
+                         "give the agent CAP_KILL, since the command changed its user", code)
+                 .text());
 }
 
 std::optional<int> Child::ended() {

@@ -283,7 +283,7 @@ void describe(CLI::App& app, Options& options, Raw& raw) {
          "File mode of the sockets (default 0660 with a group, else 0666)");
   option("Events", "--events-group", event.group, "GROUP", "Group of the sockets; its members may send");
   option("Events", "--history", raw.history, "N", "Samples kept for averages and percentiles")->capture_default_str();
-  option("Events", "--peers", raw.peers, "N", "Peers with series of their own; the rest is summed")
+  option("Events", "--peers", raw.peers, "N", "Peers and remotes with series of their own; the rest is summed")
       ->capture_default_str();
   option("Events", "--series", raw.series, "N", "Series of custom metrics at most")->capture_default_str();
 

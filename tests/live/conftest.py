@@ -188,10 +188,10 @@ class Agent:
 
 @pytest.fixture
 def agent(tmp_path):
-    """agent(*args, interval="200ms", events=…, ready=True, prefix=(), env={}) starts boxo-agent on a free port."""
+    """agent(*args, interval="200ms", events=…, ready=True, prefix=(), env={}, program=AGENT) starts boxo-agent on a free port."""
     started = []
 
-    def start(*args, interval="200ms", events=None, ready=True, prefix=(), env=None, **popen):
+    def start(*args, interval="200ms", events=None, ready=True, prefix=(), env=None, program=AGENT, **popen):
         n = len(started)
         events = events or tmp_path / f"events{n}.sock"
         args = [str(a) for a in args]
@@ -200,7 +200,7 @@ def agent(tmp_path):
         # tests/vm names the probes that a test is about, since loading all of them takes seconds there.
         only = {"members", *os.environ["BOXO_PROBES"].split()} if "BOXO_PROBES" in os.environ else PROBES
         without = [x for name in sorted(PROBES - only) for x in ("--no-probe", name)]
-        argv = [*map(str, prefix), str(AGENT), "--listen", "127.0.0.1:0", "--interval", interval,
+        argv = [*map(str, prefix), str(program), "--listen", "127.0.0.1:0", "--interval", interval,
                 "--events", str(events), *without, *options, *command]
         log = tmp_path / f"agent{n}.log"
         with open(log, "w") as out:

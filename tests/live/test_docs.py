@@ -76,6 +76,22 @@ def test_exit_codes_and_paths_are_in_the_page():
     assert re.findall(r"^\.It (\d)", status, re.M) == ["0", "2", "3", "4"]
 
 
+def test_capabilities_are_those_of_the_document_and_of_the_program():
+    def named(text):
+        return set(re.findall(r"CAP_[A-Z_]+", text))
+
+    page = AGENT_8.read_text().split(".Ss Capabilities")[1].split(".Sh")[0]
+    listed = named("".join(re.findall(r"^\.It Dv .*", page, re.M)))
+    document = (ROOT / "docs/privileges.md").read_text()
+    rows = named("".join(re.findall(r"^\| `CAP_.*?\|", document, re.M)))
+    assert listed == rows and len(rows) > 8
+    code = named((ROOT / "agent/privileges.cc").read_text()) - {"CAP_SETPCAP", "CAP_LAST_CAP"}
+    four = named("".join(re.findall(r"^\| `CAP_.*?\|", document.split("### ")[0].split("| Needed in special")[0], re.M)))
+    assert len(four) == 4
+    assert four | named(document.split("## What the agent gives up")[1].split("Everything else goes")[0]) == code
+    assert four | named(page.split("it keeps the first four")[1].split("Every other")[0]) == code
+
+
 def test_the_configuration_of_the_page_is_one(run_agent, tmp_path):
     block = AGENT_8.read_text().split('comm = "ipfs"')[1].split(".Ed")[0]
     path = tmp_path / "boxo-agent.toml"

@@ -259,6 +259,41 @@ def test_a_container_by_the_first_digits_of_its_id(agent, start, program, group,
     kill(*p)
 
 
+SLICES = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1f2e_4d.slice/"
+# What precedes the id in a pod's status, the container's group, and that of the runtime's own process beside it.
+RUNTIMES = {
+    "containerd and systemd": ("containerd://", SLICES + "cri-containerd-{}.scope", None),
+    "containerd alone": ("containerd://", "kubepods/burstable/pod1f2e-4d/{}", None),
+    "containerd without a running systemd": ("containerd://", "kubepods-burstable-pod1f2e_4d.slice:cri-containerd:{}", None),
+    "CRI-O": ("cri-o://", SLICES + "crio-{}.scope/container", SLICES + "crio-conmon-{}.scope"),
+    "podman": ("", "machine.slice/libpod-{}.scope/container", "machine.slice/libpod-conmon-{}.scope"),
+}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_container_of_each_runtime(agent, start, program, group, runtime):
+    scheme, path, beside = RUNTIMES[runtime]
+    ours, other = (uuid.uuid4().hex * 2 for _ in range(2))
+    a = agent("--container", scheme + ours, "--no-bpf", interval="100ms")
+    processes(a, 0)
+
+    def run(path, name):
+        (group / path.format(name)).mkdir(parents=True)
+        return into(group / path.format(name), start, program)
+
+    # Another container of the pod, and what holds this one's terminal.
+    others = [run(path, other)] + ([run(beside, ours)] if beside else [])
+    a.next_page(3)
+    processes(a, 0)
+    first = run(path, ours)
+    processes(a, 1)
+    assert f"pid {first.pid} " in a.log()
+    second = into(group / path.format(ours), start, program)
+    processes(a, 2)
+    kill(first, second, *others)
+    processes(a, 0)
+
+
 def test_the_target_in_a_pid_namespace_below(agent, obedient):
     t = obedient(prefix=NAMESPACE)
     inside = wait_until("the namespace's first process", lambda: children(t.pid))[0]

@@ -250,6 +250,10 @@ NEAR = {
         "test_a_cgroup_with_all_that_is_in_it[v2-absolute]", "test_a_cgroup_with_all_that_is_in_it[v1 memory-absolute]",
         "test_the_limit_is_the_targets_though_the_agent_sees_only_its_own_group[--pid]",
     ], "tasks"),
+    "test_privileges.py": {
+        "test_file_capabilities_are_enough_and_no_more_than_needed_are_kept[four]": "sched udp",
+        "test_cap_sys_resource_is_needed_before_5_11_only": NONE,
+    },
     "test_bad_circumstances.py": {"test_without_tracefs": ALL, "test_without_btf": ALL, "test_in_32_mib": ALL},
     "test_scale.py": {
         "test_nothing_is_counted_twice_when_descriptors_run_out[bpf]": "readers",

@@ -170,6 +170,11 @@ NEAR = {
         "test_out_of_memory_kills": "tasks",
         "test_signals": "tasks",
     },
+    "test_sched.py": dict.fromkeys([
+        "test_the_wait_for_a_cpu_is_what_the_kernel_accounts", "test_waits_for_a_pipe", "test_reads_from_a_slow_disk",
+        "test_waits_in_fsync", *(f"test_waits_of_known_length[{call}]" for call in ("futex-futex", "poll-poll", "socket-socket",
+                                                                                    "wait-child", "uring-io_uring")),
+    ], "sched"),
     "test_tcp.py": {
         "test_two_share_a_port[target]": "tcp",
         "test_a_listener_that_begins_before_or_after_the_agent[before-listen]": "tcp",

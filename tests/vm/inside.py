@@ -189,6 +189,11 @@ NEAR = {
         "test_retransmitted_segments_as_the_sockets_count_them": "tcp",
         "test_a_multipath_connection_counts_once[multipath at both ends]": "tcp",
     },
+    "test_tcp_dials.py": dict.fromkeys([
+        *(f"test_a_router_answers_that_it_cannot[{answer}]" for answer in ("host", "prohibited", "network", "IPv6 prohibited")),
+        "test_nobody_answers", "test_the_target_gives_up", "test_no_free_port", "test_no_route",
+        "test_a_reset_after_both_have_dialled",
+    ], "tcp"),
     "test_network.py": {
         "test_datagrams_to_and_from_several_remotes[IPv4]": "udp",
         "test_what_counts_as_quic": "udp",

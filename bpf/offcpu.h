@@ -151,7 +151,9 @@ static __always_inline u32 offcpu_reason(struct task_struct *task, u32 state)
 
 	u32 reason = nr < (long)sizeof(offcpu_by_syscall) ? offcpu_by_syscall[nr & 511] : OFFCPU_OTHER;
 
-	if (reason == OFFCPU_FSYNC)
+	/* Since 6.5 (8a796565cec3), and in stable kernels of before, every wait in io_uring_enter is marked as one for a device if
+	 * requests are under way, be it of sockets or timers. */
+	if (reason == OFFCPU_FSYNC || reason == OFFCPU_IO_URING)
 		return reason;
 	if (io)
 		return OFFCPU_BLOCK_IO;

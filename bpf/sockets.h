@@ -30,9 +30,20 @@ struct sock_common {
 	atomic64_t skc_cookie;
 };
 
+struct sk_buff {
+	char cb[48];
+};
+
+struct sk_buff_head {
+	struct sk_buff *next;
+	u32 qlen;
+};
+
 struct sock {
 	struct sock_common __sk_common;
+	struct sk_buff_head sk_error_queue;
 	int sk_err;
+	int sk_err_soft;
 	unsigned short sk_type;
 	unsigned short sk_protocol;
 };
@@ -60,8 +71,13 @@ struct socket {
 	struct sock *sk;
 };
 
-struct sk_buff {
-	char cb[48];
+struct sock_extended_err {
+	u32 ee_errno;
+	u8 ee_origin;
+};
+
+struct sock_exterr_skb {
+	struct sock_extended_err ee;
 };
 
 struct tcp_skb_cb {

@@ -25,8 +25,8 @@ METRICS = {
 	{
 		.map = "connects",
 		.name = "boxo_network_tcp_connects_total",
-		.help = "TCP connections that the target accepted (in; result=\"ok\" alone) or tried to make (out), by how that ended; aborted: "
-			"given up by the target before there was an answer.",
+		.help = "TCP connections that the target accepted (in; result=\"ok\" alone) or tried to make (out), by how that ended. aborted: "
+			"given up by the target before there was an answer; other: also if there was no free local port.",
 		.labels = "direction,result",
 		.values = "in,out;ok,refused,timeout,unreachable,reset,aborted,other",
 		.not_measured = ((1 << RESULTS) - 1) & ~(1 << RESULT_OK), /* what comes in is seen once it is established */
@@ -175,17 +175,47 @@ static __always_inline bool closed_lately(struct sock *sk)
 	return !socket_storage() && bpf_map_lookup_elem(&closed_by_address, &key);
 }
 
+enum { ORIGIN_ICMP = 2, ORIGIN_ICMP6 };
+
+/* The ICMP error that waits to be read from the socket: IPv4 keeps it there for every socket that connects. */
+static __always_inline u32 queued_error(const struct sock *sk)
+{
+	struct sk_buff *skb = BPF_CORE_READ(sk, sk_error_queue.next);
+
+	if (!BPF_CORE_READ(sk, sk_error_queue.qlen))
+		return 0;
+	struct sock_exterr_skb *error = (void *)skb + bpf_core_field_offset(skb->cb);
+	u8 origin = BPF_CORE_READ(error, ee.ee_origin);
+
+	return origin == ORIGIN_ICMP || origin == ORIGIN_ICMP6 ? BPF_CORE_READ(error, ee.ee_errno) : 0;
+}
+
+/* Why the socket could not connect. An ICMP error that comes while connect() still works on the socket, as from a router on
+ * the same host, does not end it: the target is told by SO_ERROR (which forgets sk_err_soft) and closes it. */
+static __always_inline u32 error_of(const struct sock *sk)
+{
+	u32 error = BPF_CORE_READ(sk, sk_err);
+
+	if (!error)
+		error = BPF_CORE_READ(sk, sk_err_soft);
+	return error ? error : queued_error(sk);
+}
+
 static __always_inline u32 result_of(const struct sock *sk)
 {
-	switch (BPF_CORE_READ(sk, sk_err)) {
+	switch (error_of(sk)) {
 	case 0:
-		return RESULT_ABORTED;
+		/* The kernel looks for a local port only after the socket's state has changed; connect() fails if there is none. */
+		return BPF_CORE_READ((struct tcp_sock *)sk, segs_out) ? RESULT_ABORTED : RESULT_OTHER;
 	case ECONNREFUSED:
 		return RESULT_REFUSED;
 	case ETIMEDOUT:
 		return RESULT_TIMEOUT;
 	case ENETUNREACH:
 	case EHOSTUNREACH:
+	case EACCES: /* IPv6 only, where the answer is that it is prohibited; with IPv4 that is EHOSTUNREACH */
+	case EHOSTDOWN:
+	case ENONET:
 		return RESULT_UNREACHABLE;
 	case ECONNRESET:
 		return RESULT_RESET;
@@ -232,7 +262,8 @@ static __always_inline void closed(struct sock *sk, int from)
 
 	if (!c)
 		return;
-	if (from == TCP_SYN_SENT)
+	/* In SYN_RECV if a SYN came in answer to its SYN. */
+	if (from == TCP_SYN_SENT || (from == TCP_SYN_RECV && c->syn_at))
 		count(&connects, RESULTS + result_of(sk), 1);
 	hand_on(sk);
 	c->syn_at = 0; /* it may connect or listen again */

@@ -2,6 +2,7 @@
 """What the tests of the network probes share: tests/targets/network.c and where it runs."""
 import os
 import pathlib
+import subprocess
 
 import pytest
 from conftest import remove_empty_group, wait_until
@@ -40,3 +41,27 @@ def group():
 def in_group(group):
     """A command that runs what follows in the group."""
     return ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"]
+
+
+@pytest.fixture
+def elsewhere():
+    """The name of a network namespace with 10.99.0.2, whose 10.99.0.1 is in a second one, name + "b"."""
+    name = f"boxo{os.getpid()}"
+
+    def ip(*words):
+        return subprocess.run(["ip", *words], capture_output=True, text=True)
+
+    try:
+        for n in (name, name + "b"):
+            if ip("netns", "add", n).returncode:
+                pytest.skip("no network namespaces here")
+        made = ip("-n", name, "link", "add", "up0", "type", "veth", "peer", "name", "up0", "netns", name + "b")
+        if made.returncode:
+            pytest.skip(f"no veth here: {made.stderr.strip()}")
+        for n, address in ((name, "10.99.0.2/24"), (name + "b", "10.99.0.1/24")):
+            assert ip("-n", n, "address", "add", address, "dev", "up0").returncode == 0
+            assert ip("-n", n, "link", "set", "up0", "up").returncode == 0
+        yield name
+    finally:
+        for n in (name, name + "b"):
+            ip("netns", "delete", n)

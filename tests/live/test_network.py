@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 from conftest import TARGETS, TOO_OLD, TargetProgram, wait_until
-from network import ask, group, in_group, multipath
+from network import ask, elsewhere, group, in_group, multipath  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not os.path.exists("/sys/kernel/btf/vmlinux"), reason="eBPF needs root and a kernel with BTF")
@@ -115,30 +115,6 @@ def test_ipv6_extension_headers_are_no_payload(watched):
     page = t.agent.next_page()
     assert udp(page) == (0, 0, 6 * 77, 6) and remote(page, "::1") == (0, 0, 6 * 77, 6)
     s.close()
-
-
-@pytest.fixture
-def elsewhere():
-    """The name of a network namespace with 10.99.0.2, whose 10.99.0.1 is in a second one, name + "b"."""
-    name = f"boxo{os.getpid()}"
-
-    def ip(*words):
-        return subprocess.run(["ip", *words], capture_output=True, text=True)
-
-    try:
-        for n in (name, name + "b"):
-            if ip("netns", "add", n).returncode:
-                pytest.skip("no network namespaces here")
-        made = ip("-n", name, "link", "add", "up0", "type", "veth", "peer", "name", "up0", "netns", name + "b")
-        if made.returncode:
-            pytest.skip(f"no veth here: {made.stderr.strip()}")
-        for n, address in ((name, "10.99.0.2/24"), (name + "b", "10.99.0.1/24")):
-            assert ip("-n", n, "address", "add", address, "dev", "up0").returncode == 0
-            assert ip("-n", n, "link", "set", "up0", "up").returncode == 0
-        yield name
-    finally:
-        for n in (name, name + "b"):
-            ip("netns", "delete", n)
 
 
 def test_fragments_and_segments_over_a_link(elsewhere, target, agent):

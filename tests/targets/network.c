@@ -15,6 +15,7 @@
 //   connect ADDRESS PORT           begins to connect and does not wait; 0 or the errno
 //   connect ADDRESS PORT multipath the same with a multipath socket
 //   connected                      waits until it is; 0 or the errno
+//   hangup                         closes the one that it began to connect
 //   write SIZE                     SIZE bytes over every connection; the bytes sent
 //   read SIZE                      SIZE bytes from every connection
 //   close                          closes every connection; how many
@@ -187,6 +188,7 @@ static long run(const char* verb, const char* address, const char* port, const c
   if (!strcmp(verb, "accept")) return accept_all();
   if (!strcmp(verb, "connect")) return dial(address, port, strcmp(size, "multipath") ? 0 : IPPROTO_MPTCP);
   if (!strcmp(verb, "connected")) return wait_for_dialled();
+  if (!strcmp(verb, "hangup")) return close(dialled);
   if (!strcmp(verb, "write") || !strcmp(verb, "read") || !strcmp(verb, "close") || !strcmp(verb, "reset"))
     return over_all(verb, atol(address));
 

@@ -214,6 +214,11 @@ NEAR = {
         "test_signals": "tasks",
     },
     "test_filesystems.py": dict.fromkeys([f"test_calls_and_bytes[{kind}]" for kind in ("ext4", "xfs", "btrfs")], "files fsync"),
+    "test_sched.py": dict.fromkeys([
+        "test_the_wait_for_a_cpu_is_what_the_kernel_accounts", "test_waits_for_a_pipe", "test_reads_from_a_slow_disk",
+        "test_waits_in_fsync", *(f"test_waits_of_known_length[{call}]" for call in ("futex-futex", "poll-poll", "socket-socket",
+                                                                                    "wait-child", "uring-io_uring")),
+    ], "sched"),
     "test_tcp.py": {
         "test_two_share_a_port[target]": "tcp",
         "test_a_listener_that_begins_before_or_after_the_agent[before-listen]": "tcp",
@@ -228,6 +233,11 @@ NEAR = {
         "test_retransmitted_segments_as_the_sockets_count_them": "tcp",
         "test_a_multipath_connection_counts_once[multipath at both ends]": "tcp",
     },
+    "test_tcp_dials.py": dict.fromkeys([
+        *(f"test_a_router_answers_that_it_cannot[{answer}]" for answer in ("host", "prohibited", "network", "IPv6 prohibited")),
+        "test_nobody_answers", "test_the_target_gives_up", "test_no_free_port", "test_no_route",
+        "test_a_reset_after_both_have_dialled",
+    ], "tcp"),
     "test_network.py": {
         "test_datagrams_to_and_from_several_remotes[IPv4]": "udp",
         "test_what_counts_as_quic": "udp",

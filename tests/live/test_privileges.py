@@ -160,7 +160,8 @@ def test_as_the_user_of_the_node_two_file_capabilities_are_enough(agent, install
 def test_a_command_does_not_inherit_file_capabilities(agent, installed, place):
     a = agent("--", "sleep", "1000", program=installed(FOUR + MAPS + ["KILL"]), events=place / "run/e", prefix=as_user(NOBODY))
     [command] = children(a.pid)
-    wait_until("it runs", lambda: pathlib.Path(f"/proc/{command}/comm").read_text() == "sleep\n")
+    # Its name it has already before it becomes the program.
+    wait_until("it runs", lambda: pathlib.Path(f"/proc/{command}/cmdline").read_text() == "sleep\0001000\0")
     assert held(command) == held(command, "CapInh") == held(command, "CapAmb") == set()
     page = a.next_page()
     assert page.value("boxo_agent_target_up") == 1 and page.value("boxo_agent_probe_up", probe="sched") == 1

@@ -156,6 +156,41 @@ def test_as_the_user_of_the_node_two_file_capabilities_are_enough(agent, install
     assert "boxo_agent_memory_bytes" in own and roots - own == set()
 
 
+@needs_bpf
+def test_a_command_does_not_inherit_file_capabilities(agent, installed, place):
+    a = agent("--", "sleep", "1000", program=installed(FOUR + MAPS + ["KILL"]), events=place / "run/e", prefix=as_user(NOBODY))
+    [command] = children(a.pid)
+    # Its name it has already before it becomes the program.
+    wait_until("it runs", lambda: pathlib.Path(f"/proc/{command}/cmdline").read_text() == "sleep\0001000\0")
+    assert held(command) == held(command, "CapInh") == held(command, "CapAmb") == set()
+    page = a.next_page()
+    assert page.value("boxo_agent_target_up") == 1 and page.value("boxo_agent_probe_up", probe="sched") == 1
+    assert page.all(IO)
+    wait_until("the rest is dropped", lambda: held(a.pid) == {*FOUR, "KILL"})
+    assert a.stop() == 128 + 15
+
+
+@needs_bpf
+def test_what_takes_file_capabilities_away(installed, place):
+    program = installed(FOUR + MAPS)
+
+    def check(option="--inh-caps=-all"):
+        # The first setpriv keeps root's capabilities until it becomes another program.
+        r = subprocess.run([*as_user(NOBODY), "setpriv", option, program, "--check", "--interval", "100ms", "--pid", str(os.getpid()),
+                            "--events", place / "run/e"], capture_output=True, text=True, timeout=60 * SLOW)
+        row = re.search(r"^ +sched +(yes|no) +(.*)$", r.stdout, re.M)
+        return row.groups() if row else r.stderr
+
+    missing = "not permitted: give the agent CAP_BPF and CAP_PERFMON"
+    assert check()[0] == "yes"
+    assert check("--no-new-privs")[0] == "no" and missing in check("--no-new-privs")[1]
+    refused = subprocess.run(["setpriv", "--bounding-set=-bpf", *as_user(NOBODY), program, "--version"], capture_output=True, text=True)
+    assert refused.returncode and "Operation not permitted" in refused.stderr, "the kernel does not start it"
+    with open(program, "ab") as f:
+        f.write(b"\0")
+    assert check()[0] == "no" and missing in check()[1], "one that was written to has none"
+
+
 def test_without_any_capability_what_is_missing_says_so(agent, installed, place, node):
     program = installed([])
     a = agent("--pid", node.pid, program=program, events=place / "run/e", prefix=as_user(NOBODY))

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import remove_group, wait_until
+from conftest import KERNEL, remove_group, wait_until
 
 MIB = 1 << 20
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
@@ -284,13 +284,16 @@ def test_the_file_system_of_the_data_directory_alone(new_disk, agent, target, me
     assert moved(before, after) == (0, 0, 0, 0), "but of another file system"
     before, after = past_the_cache(here, a)
     assert moved(before, after) == (8 * MIB,) * 4
-    if kind == "btrfs":
-        assert "on none of the file systems that tell of it" in absent(after, DATA_WRITTEN)
-        return
-    assert risen(before, after, DATA_WRITTEN) == 0, "past the page cache"
     for t in (there, here):
         t.tell("append 20")
-    assert risen(after, a.next_page(), DATA_WRITTEN) == 20 * 512
+    appended = a.next_page()
+    if kind == "btrfs":
+        assert "on none of the file systems that tell of it" in absent(appended, DATA_WRITTEN)
+    elif kind == "xfs" and KERNEL < (5, 12):
+        assert "does not say where the target wrote" in absent(appended, DATA_WRITTEN)
+    else:
+        assert risen(before, after, DATA_WRITTEN) == 0, "past the page cache"
+        assert risen(after, appended, DATA_WRITTEN) == 20 * 512
 
 
 def test_write_amplification_of_the_data_directory(new_disk, agent, target, traced):

@@ -288,7 +288,7 @@ void describe(CLI::App& app, Options& options, Raw& raw) {
   option("Events", "--series", raw.series, "N", "Series of custom metrics at most")->capture_default_str();
 
   option("Data", "--data-dir", options.collection.data_dir, "PATH",
-         "Where the node keeps its data (default: its IPFS_PATH, else its working directory)");
+         "Where the node keeps its data, for space and amplification (default: its IPFS_PATH, else its working directory)");
 
   app.add_flag("--check", options.check, "Say what works here and what does not, and why, then exit");
   app.add_flag("--list", options.list, "List every metric this build can export, then exit");

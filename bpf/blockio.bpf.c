@@ -2,6 +2,7 @@
 /* Block I/O of the target. Requests are issued by whoever runs the queue and completed by an interrupt, so the owner is
  * decided when the request is made and remembered by the request's address. It is the submitter; or, where a kernel
  * thread writes back what the target left in the page cache, the cgroup that the page is charged to. */
+#include "datadir.h"
 #include "hist.h"
 #include "watch.h"
 
@@ -14,6 +15,8 @@ enum { OP_READ, OP_WRITE, OP_FLUSH, OP_DISCARD, OPS };
 HISTOGRAMS(latency, OPS);
 HISTOGRAMS(size, OPS);
 COUNTERS(written_back, 1);
+COUNTERS(data_bytes, 2); /* OP_READ, OP_WRITE */
+COUNTERS(unplaced, 1);
 COUNTERS(full, 1);
 
 PROBE = {.help = "block I/O latency and size, attributed when a request is made"};
@@ -51,6 +54,16 @@ METRICS = {
 		.unit = UNIT_BYTES,
 		.needs_cgroup = 1,
 	},
+	{
+		.map = "data_bytes",
+		.name = "boxo_resource_data_block_bytes_total",
+		.help = "The part of the bytes read and written in boxo_resource_block_io_size_bytes that went to the devices which "
+			"the file system of the data directory lies on.",
+		.labels = "operation",
+		.values = "read,write",
+		.unit = UNIT_BYTES,
+		.data_on = "*",
+	},
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -85,7 +98,21 @@ struct bvec_iter {
 	unsigned int bi_idx;
 };
 
+struct block_device {
+	unsigned int bd_dev;
+};
+
+/* Until 5.10 (0d02129e76ed). */
+struct device {
+	unsigned int devt;
+};
+
+struct hd_struct {
+	struct device __dev;
+};
+
 struct bio {
+	struct block_device *bi_bdev;
 	struct bvec_iter bi_iter;
 	struct blkcg_gq *bi_blkg;
 	struct bio_vec *bi_io_vec;
@@ -100,6 +127,7 @@ struct request {
 	unsigned int cmd_flags;
 	unsigned int __data_len;
 	struct bio *bio;
+	struct block_device *part;
 };
 
 #pragma clang attribute pop
@@ -120,6 +148,7 @@ struct owned {
 	u8 op;
 	u8 whose;
 	u8 issued;
+	u8 data; /* on a device of the data directory */
 };
 
 struct {
@@ -235,6 +264,31 @@ static __always_inline enum whose whose_is(const struct watched *w, struct reque
 	return of_own_cgroup(w, rq, op) ? WRITTEN_BACK : NOT_OURS;
 }
 
+/* The device that it was submitted to, a partition rather than its disk; 0 if that is not known. */
+static __always_inline u32 device_of(struct request *rq)
+{
+	struct bio *bio = rq->bio;
+
+	/* Since 5.12 (309dca309fc3). Sooner than rq->part, which is not set yet at block_io_start. */
+	if (bpf_core_field_exists(bio->bi_bdev))
+		return bio ? BPF_CORE_READ(bio, bi_bdev, bd_dev) : 0;
+	struct block_device *part = BPF_CORE_READ(rq, part);
+	struct hd_struct *old = (struct hd_struct *)part;
+
+	if (!part)
+		return 0;
+	return bpf_core_field_exists(old->__dev) ? BPF_CORE_READ(old, __dev.devt) : BPF_CORE_READ(part, bd_dev);
+}
+
+static __always_inline bool is_of_data(struct request *rq)
+{
+	u32 device = device_of(rq);
+
+	if (!device)
+		count(&unplaced, 0, 1);
+	return is_data_device(device, DATA_BLOCKS);
+}
+
 /* False if it is not the target's. */
 static __always_inline bool remember(struct request *rq)
 {
@@ -247,6 +301,8 @@ static __always_inline bool remember(struct request *rq)
 		return false;
 	struct owned owned = {.at = bpf_ktime_get_ns(), .bytes = rq->__data_len, .op = op, .whose = whose};
 
+	if (op <= OP_WRITE)
+		owned.data = is_of_data(rq);
 	if (bpf_map_update_elem(&requests, &key, &owned, BPF_ANY))
 		count(&full, 0, 1);
 	return true;
@@ -259,6 +315,8 @@ static __always_inline void done(struct owned *owned)
 		observe_shared(&size, owned->op, owned->bytes, 512);
 	if (owned->whose == WRITTEN_BACK && owned->op == OP_WRITE)
 		count_shared(&written_back, 0, owned->bytes);
+	if (owned->data)
+		count_shared(&data_bytes, owned->op, owned->bytes);
 }
 
 static __always_inline int made(struct request *rq)

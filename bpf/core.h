@@ -48,6 +48,12 @@ struct pid {
 	struct upid numbers[1];
 };
 
+struct super_block {
+	unsigned int s_dev;
+	unsigned long s_magic;
+	struct file_system_type *s_type;
+};
+
 struct inode {
 	unsigned short i_mode;
 	unsigned long i_ino;

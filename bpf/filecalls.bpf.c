@@ -3,6 +3,7 @@
  * process on the host, so it is loaded only when asked for. */
 #include <asm/unistd.h>
 
+#include "datadir.h"
 #include "hist.h"
 #include "offcpu.h"
 #include "watch.h"
@@ -13,6 +14,7 @@ enum { READ, WRITE, DIRECTIONS };
 
 COUNTERS(moved, DIRECTIONS);
 COUNTERS(calls, DIRECTIONS);
+COUNTERS(data_moved, DIRECTIONS);
 
 PROBE = {
 	.help = "bytes that read and write calls moved from and to files; costs every system call of every process",
@@ -36,17 +38,22 @@ METRICS = {
 		.labels = "operation",
 		.values = "read,write",
 	},
+	{
+		.map = "data_moved",
+		.name = "boxo_resource_data_file_bytes_total",
+		.help = "The part of boxo_resource_file_bytes_total that is in the file system of the data directory. Only with "
+			"--probe filecalls.",
+		.labels = "operation",
+		.values = "read,write",
+		.unit = UNIT_BYTES,
+		.data_on = "*",
+	},
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct file_system_type {
 	int fs_flags;
-};
-
-struct super_block {
-	unsigned long s_magic;
-	struct file_system_type *s_type;
 };
 
 #pragma clang attribute pop
@@ -110,5 +117,7 @@ int TIMED_PROG(on_exit, struct pt_regs *regs, long result)
 		return 0;
 	count(&moved, direction - 1, result);
 	count(&calls, direction - 1, 1);
+	if (in_data_filesystem(BPF_CORE_READ(file, f_inode)))
+		count(&data_moved, direction - 1, result);
 	return 0;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* Keeps the set of the target's processes right between two ticks, and the store of their threads. */
+#include "datadir.h"
 #include "exit.h"
 #include "hist.h"
 #include "pidns.h"

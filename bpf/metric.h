@@ -46,7 +46,7 @@ struct metric {
 	__u32 base;  /* upper edge of a histogram's first bucket, in the map's unit */
 	__u32 edges; /* how many edges it exports; what lies above is in the last bucket. At most HIST_EDGES */
 	__u32 first; /* index of the first element in the map, or of the first of a remote's values */
-	/* For each value of the first label (without labels: one) the program that tells of it, comma separated. What a program
+	/* For each value of the first label (without labels: one), or for each file system of data_on, the program that tells of it, comma separated. What a program
 	 * tells whose tracepoint this kernel, or a module that is not loaded, does not have is not exported. "": all is. */
 	char programs[64];
 	/* It is known only where this tracepoint passes on at least so many arguments; "": always. */
@@ -54,6 +54,9 @@ struct metric {
 	__u32 arguments;
 	__u32 not_measured; /* bit n: nothing counts in row n, which is not exported */
 	__u32 needs_cgroup; /* says something only of a target with a cgroup of its own; otherwise absent */
+	/* It counts only what is in the file system of the target's data directory (datadir.h), and is absent where that is none of
+	 * these, comma separated; "*": on any that has a block device. "": it has nothing to do with that. */
+	char data_on[32];
 };
 
 /* What a probe's programs cost: the only element of its PERCPU_ARRAY `runs`. Every RUNS_SAMPLED-th run is timed: a prime,

@@ -7,6 +7,13 @@
 
 #define WATCH_MARKS 4096
 #define MEMBERS_MAX 4096
+#define DATA_DEVICES_MAX 16
+
+/* Values of the map `data_devices`. */
+enum data_device {
+	DATA_FILES = 1,	 /* the number of the file system: s_dev of its super block */
+	DATA_BLOCKS = 2, /* a block device that it lies on */
+};
 
 /* Process ids are those of the initial pid namespace. */
 struct watched {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -111,6 +112,14 @@ struct CpuWait {
   bool by_kernel = false;                    ///< by a KernelReader, not from /proc
 };
 
+/// What the target's data directory lies on, by device numbers.
+struct DataPlace {
+  std::string filesystem;  ///< "ext4" or "xfs"; "" for any other
+  dev_t files = 0;         ///< of the file system itself
+  std::set<dev_t> blocks;  ///< of the block devices below it, all layers
+  bool operator==(const DataPlace&) const = default;
+};
+
 /// Where a collector lays down what the others may use. Shared by all collectors of one agent.
 struct Handover {
   KernelReader* reader = nullptr;  ///< nullptr while there is none
@@ -128,6 +137,8 @@ struct Handover {
   /// now is what it follows from then on.
   std::function<std::optional<Ends>()> ends;
   std::optional<CpuWait> cpu_wait;  ///< nothing while it is not known
+  /// Of the target or, while there is none, of the one before; or why it is not known. Nothing as long as nobody has looked.
+  std::optional<Result<DataPlace>> data;
 };
 
 }  // namespace boxo

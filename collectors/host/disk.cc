@@ -68,13 +68,14 @@ double fill(std::uint64_t used, std::uint64_t available) {
 class DiskCollector final : public Collector {
  public:
   DiskCollector(const Target& target, const CollectorOptions& options)
-      : target_(target), group_(target, options.cgroup_root), watch_(options.data_dir), stall_("io") {}
+      : target_(target), group_(target, options.cgroup_root), watch_(options.data_dir), handover_(options.handover), stall_("io") {}
 
   Result<> collect(Snapshot& out) override {
     const Process* main = target_.main();
     if (main == nullptr) {
       for (const Metric& metric : kAll) out.absent(metric.name, kNoTarget);
       trouble_ = kNoTarget;
+      if (handover_ && !handover_->data) hand_over(Error{kNoTarget});
       return {};
     }
     group_.refresh();
@@ -82,12 +83,14 @@ class DiskCollector final : public Collector {
     const auto space = watch_.get(*main);
     if (!space) {
       trouble_ = printable(reason(space.error()));
+      hand_over(space.error());
       for (const Metric& metric : {kUsage, kTotal, kAvailable, kInodesUsed, kInodes}) out.absent(metric.name, trouble_);
       add_pressure(out, nullptr);
       return {};
     }
     trouble_.clear();
     path_ = space->path;
+    hand_over(space->place);
     out.add(kUsage, static_cast<double>(space->used));
     out.add(kTotal, static_cast<double>(space->total));
     out.add(kAvailable, static_cast<double>(space->available));
@@ -107,6 +110,10 @@ class DiskCollector final : public Collector {
   }
 
  private:
+  void hand_over(Result<DataPlace> place) const {
+    if (handover_) handover_->data = std::move(place);
+  }
+
   /// `space` is nullptr where it is not known.
   void add_pressure(Snapshot& out, const Space* space) {
     if (stall_.scope() != nullptr && !stall_.share()) return out.absent(kPressure.name, kFirstReading);
@@ -121,6 +128,7 @@ class DiskCollector final : public Collector {
   const Target& target_;
   TargetGroup group_;
   SpaceWatch watch_;
+  const std::shared_ptr<Handover> handover_;
   PressureStall stall_;
   std::string path_;
   std::string trouble_ = kNoTarget;

@@ -11,6 +11,7 @@
 #include <system_error>
 #include <thread>
 
+#include "collectors/host/data_place.h"
 #include "collectors/reading.h"
 
 namespace boxo::host {
@@ -105,6 +106,7 @@ Result<Space> measure_space(const Dir& process, const std::string& data_dir) {
   space.inodes = room.f_files;
   space.inodes_used = room.f_files - std::min(room.f_files, room.f_ffree);
   space.inodes_available = room.f_favail;
+  space.place = place_of_data(*dir, process);
   return space;
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "collectors/fd.h"
+#include "collectors/kernel_reader.h"
 #include "collectors/result.h"
 #include "collectors/target.h"
 
@@ -24,6 +25,7 @@ struct Space {
   std::uint64_t inodes = 0;     ///< 0: as many as there is room for
   std::uint64_t inodes_used = 0;
   std::uint64_t inodes_available = 0;
+  Result<DataPlace> place = DataPlace{};  ///< what it lies on, or why that is not known
 };
 
 /// The file system that holds the target's data: `data_dir` if it is not empty, as the target sees it or else

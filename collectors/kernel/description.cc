@@ -62,7 +62,7 @@ std::span<const std::byte> section(const bpf_object* object, const char* name) {
 
 Result<ProbeMetric> describe_metric(const metric& raw) {
   if (!ends(raw.map) || !ends(raw.name) || !ends(raw.help) || !ends(raw.labels) || !ends(raw.values) ||
-      !ends(raw.programs) || !ends(raw.tracepoint))
+      !ends(raw.programs) || !ends(raw.tracepoint) || !ends(raw.data_on))
     return Error{"a text of a metric is too long"};
   ProbeMetric out;
   out.raw = std::make_shared<const metric>(raw);
@@ -94,11 +94,14 @@ Result<ProbeMetric> describe_metric(const metric& raw) {
   out.first = kept.first;
   out.not_measured = kept.not_measured;
   out.needs_cgroup = kept.needs_cgroup != 0;
+  out.data_on = split(kept.data_on, ',');
   out.rows = combine(names, values);
   const auto programs = split(kept.programs, ',');
-  if (!programs.empty() && programs.size() != (values.empty() ? 1 : values[0].size()))
-    return Error{std::string(kept.name) + ": a program for each value of the first label, please"};
-  for (const std::string& program : programs)
+  const bool by_filesystem = !out.data_on.empty() && out.data_on.front() != "*";
+  if (!programs.empty() && programs.size() != (by_filesystem ? out.data_on.size() : values.empty() ? 1 : values[0].size()))
+    return Error{std::string(kept.name) + ": a program for each value of the first label, or each file system, please"};
+  if (by_filesystem) out.programs = programs;
+  for (const std::string& program : by_filesystem ? std::vector<std::string>() : programs)
     out.programs.insert(out.programs.end(), out.rows.size() / programs.size(), program);
   if (out.by_remote && (out.first > REMOTE_VALUES || out.rows.size() > REMOTE_VALUES - out.first))
     return Error{std::string(kept.name) + ": a remote has fewer values"};

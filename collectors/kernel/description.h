@@ -24,11 +24,12 @@ struct ProbeMetric {
   std::vector<double> bounds;   ///< of a histogram, in base units
   double scale = 1;             ///< the map's unit in base units
   bool by_remote = false;       ///< the map is one of remote addresses, whose label is not in `rows`
-  std::vector<std::string> programs;  ///< of each row the one that tells of it; empty: all are known
+  std::vector<std::string> programs;  ///< of each row, or each of `data_on`, the one that tells of it; empty: all are known
   std::string tracepoint;       ///< known only where this passes on at least `arguments`; "": always
   std::uint32_t arguments = 0;
   std::uint32_t not_measured = 0;  ///< bit n: nothing counts in row n
   bool needs_cgroup = false;    ///< says something only of a target with a cgroup of its own
+  std::vector<std::string> data_on;  ///< counts only the data directory, on these file systems (or "*"); empty: it counts all
 };
 
 /// What a probe says of itself.

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "collectors/collector.h"
+#include "collectors/kernel/data_devices.h"
 #include "collectors/kernel/membership.h"
 #include "collectors/kernel/own_cgroup.h"
 #include "collectors/kernel/packet_group.h"
@@ -81,11 +82,13 @@ class KernelCollector : public Collector {
     in_step_ = false;
     double seconds = 0;
     const std::string shortage = target_.shortage();
+    if (membership_ && options_.handover) data_.update(probes_.front().probe->map_fd("data_devices"), options_.handover->data);
+    const Setting setting{own_cgroup_.trouble(), data_.trouble(), data_.filesystem()};
     for (Slot& slot : probes_) {
       if (slot.probe && !shortage.empty())
         for (const ProbeMetric& metric : slot.description->metrics) out.absent(metric.exported.name, shortage);
       else if (slot.probe && slot.outside.empty())
-        if (auto read = slot.probe->collect(out, own_cgroup_.trouble()); !read) refuse(slot, read.error().text());
+        if (auto read = slot.probe->collect(out, setting); !read) refuse(slot, read.error().text());
       report(slot, out);
       if (!slot.probe) continue;
       const RunStats stats = slot.probe->stats();
@@ -346,6 +349,7 @@ class KernelCollector : public Collector {
   const Target& target_;
   const CollectorOptions options_;
   OwnCgroup own_cgroup_;
+  DataDevices data_;
   std::vector<Slot> probes_;
   std::optional<Membership> membership_;
   std::optional<Reader> reader_;

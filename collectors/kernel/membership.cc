@@ -41,7 +41,7 @@ Result<Probe> load_members(const Description& description, LoadContext& context)
     if (auto second = Probe::load(description, context)) probe = std::move(second);
   }
   if (!probe) return probe;
-  for (const char* name : {"watch", "members", "threads", "threads_by_tid", "endings", "reapers"})
+  for (const char* name : {"watch", "members", "threads", "threads_by_tid", "endings", "reapers", "data_devices"})
     if (const int fd = probe->map_fd(name); fd >= 0) context.shared[name] = fd;
   return probe;
 }

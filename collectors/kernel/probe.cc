@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -256,12 +257,30 @@ void Probe::sum(const Source& source, std::size_t row, std::vector<std::uint64_t
 }
 
 std::string Probe::untold_row(const ProbeMetric& metric, std::size_t row) const {
-  if (metric.programs.empty()) return {};
+  if (metric.programs.empty() || !metric.data_on.empty()) return {};
   const auto it = missing_.find(metric.programs[row]);
   return it == missing_.end() ? std::string() : it->second;
 }
 
-Result<> Probe::collect(Snapshot& out, const std::string& no_cgroup) {
+std::string Probe::untold_on(const ProbeMetric& metric, const std::string& filesystem) const {
+  if (metric.data_on.front() == "*") return {};
+  const auto it = std::ranges::find(metric.data_on, filesystem);
+  if (it == metric.data_on.end()) return "the data directory is on none of the file systems that tell of it: ext4 and xfs do";
+  if (metric.programs.empty()) return {};
+  const auto miss = missing_.find(metric.programs[static_cast<std::size_t>(it - metric.data_on.begin())]);
+  return miss == missing_.end() ? std::string() : miss->second;
+}
+
+std::string Probe::pointless(const ProbeMetric& metric, const Setting& setting) const {
+  if (metric.needs_cgroup && !setting.no_cgroup.empty()) return setting.no_cgroup;
+  if (metric.data_on.empty()) return {};
+  if (!setting.no_data.empty()) return setting.no_data;
+  if (std::string reason = untold_on(metric, setting.filesystem); !reason.empty()) return reason;
+  const auto unplaced = map_fd("unplaced") < 0 ? Result<std::uint64_t>(0) : counter("unplaced", 0);
+  return unplaced && *unplaced == 0 ? std::string() : std::string("this kernel does not say where the target wrote or read: ") + kSeeKernels;
+}
+
+Result<> Probe::collect(Snapshot& out, const Setting& setting) {
   for (const auto& [metric, reason] : unknown_) out.absent(metric->exported.name, reason);
   if (remotes_) {
     if (auto read = remotes_->read(); !read) return read;
@@ -270,8 +289,8 @@ Result<> Probe::collect(Snapshot& out, const std::string& no_cgroup) {
   }
   for (const Source& source : sources_) {
     const ProbeMetric& metric = *source.metric;
-    if (metric.needs_cgroup && !no_cgroup.empty()) {
-      out.absent(metric.exported.name, no_cgroup);
+    if (const std::string reason = pointless(metric, setting); !reason.empty()) {
+      out.absent(metric.exported.name, reason);
       continue;
     }
     if (auto done = read(source); !done) return done;

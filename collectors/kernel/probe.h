@@ -36,6 +36,13 @@ struct LoadContext {
   std::size_t own_remotes = 100;      ///< how many remote addresses have series of their own
 };
 
+/// What some metrics are absent without; of the target. Each is why it is not there, empty if it is.
+struct Setting {
+  std::string no_cgroup;        ///< a cgroup of its own
+  std::string no_data;          ///< devices that its data directory is known to lie on
+  std::string filesystem = {};  ///< of the data directory; "" for any other than DataPlace names
+};
+
 /// What the probe's programs have cost.
 struct RunStats {
   std::uint64_t runs = 0;
@@ -65,9 +72,8 @@ class Probe {
   /// _turn0 and _turn1 do so by turns, and the map `turn` says whose it is: none counts together with the other.
   Result<> enter(const Dir& group);
 
-  /// Adds what the probe has counted so far. `no_cgroup` is why the target has no cgroup of its own, empty if it has
-  /// one: some metrics are only of that.
-  Result<> collect(Snapshot& out, const std::string& no_cgroup = {});
+  /// Adds what the probe has counted so far.
+  Result<> collect(Snapshot& out, const Setting& setting = {});
   RunStats stats();
   /// One element of a map of counters, which all CPUs have a part of.
   Result<std::uint64_t> counter(const std::string& map, std::uint32_t index) const;
@@ -120,6 +126,10 @@ class Probe {
   Error refused(int code, const Messages& messages) const;
   /// Why nobody tells of this row; empty if somebody does.
   std::string untold_row(const ProbeMetric& metric, std::size_t row) const;
+  /// Why nobody tells of it on this file system of the data directory; empty if somebody does.
+  std::string untold_on(const ProbeMetric& metric, const std::string& filesystem) const;
+  /// Why the metric says nothing of this target; empty if it does.
+  std::string pointless(const ProbeMetric& metric, const Setting& setting) const;
   /// All rows, to values_.
   Result<> read(const Source& source);
   void sum(const Source& source, std::size_t row, std::vector<std::uint64_t>& total) const;

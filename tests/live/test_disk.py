@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import remove_group, wait_until
+from conftest import KERNEL, remove_group, wait_until
 
 MIB = 1 << 20
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
@@ -93,6 +93,48 @@ def traced():
     yield start
     for instance in made:
         instance.rmdir()
+
+
+@pytest.fixture
+def new_disk(tmp_path):
+    """new_disk(kind="ext4", linear=False) makes a file system of its own and returns where it is mounted; linear puts
+    a device of the device mapper on top of the one that the file is."""
+    made = []
+
+    def make(kind="ext4", linear=False):
+        n = len(made)
+        image, where = tmp_path / f"image{n}", tmp_path / f"mounted{n}"
+        where.mkdir()
+        image.write_bytes(b"")
+        os.truncate(image, 512 * MIB)
+
+        def run(*command):
+            r = subprocess.run(command, capture_output=True, text=True)
+            if r.returncode:
+                pytest.skip(f"no file system of its own: {r.stderr}")
+            return r.stdout.strip()
+
+        device = run("losetup", "--find", "--show", image)
+        made.append(("losetup", "--detach", device))
+        if linear:
+            name = f"boxo-disk-{os.getpid()}"
+            run("dmsetup", "create", name, "--table", f"0 {run('blockdev', '--getsz', device)} linear {device} 0")
+            made.append(("dmsetup", "remove", "--retry", name))
+            device = f"/dev/mapper/{name}"
+        run(f"mkfs.{kind}", "-q", device)
+        run("mount", device, where)
+        made.append(("umount", where))
+        return where
+
+    yield make
+    for command in reversed(made):
+        subprocess.run(command, check=True)
+
+
+@pytest.fixture
+def own_disk(new_disk):
+    """A file system of its own, whose writers can be held back without holding back those of the host."""
+    return new_disk()
 
 
 # --- writeback ------------------------------------------------------------------------------------------------------
@@ -197,6 +239,103 @@ def test_write_amplification_of_small_appends(agent, target, memory_group, trace
         assert waited / 3 <= risen(before, after, "boxo_resource_fsync_seconds_sum") <= waited
 
 
+DATA_BLOCKS = "boxo_resource_data_block_bytes_total"
+DATA_CALLS = "boxo_resource_data_file_bytes_total"
+DATA_WRITTEN = "boxo_resource_data_file_written_bytes_total"
+
+
+def absent(page, name):
+    return {s.labels["metric"]: s.labels["reason"] for s in page.all("boxo_agent_metric_absent_info")}.get(name)
+
+
+def moved(before, after):
+    """Bytes read and written: at the block layer and by calls, for the data directory alone."""
+    return tuple(risen(before, after, name, operation=way) for name in (DATA_BLOCKS, DATA_CALLS) for way in ("read", "write"))
+
+
+def past_the_cache(t, a):
+    """What reading and writing 8 MiB past the page cache is told to be."""
+    for _ in range(ATTEMPTS):
+        before = a.next_page()
+        t.tell("write 8")
+        t.tell("read 8")
+        after = a.next_page()
+        if moved(before, after) == (8 * MIB,) * 4:
+            break
+    return before, after
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_the_file_system_of_the_data_directory_alone(new_disk, agent, target, memory_group, kind):
+    data, elsewhere = new_disk(kind), new_disk(kind)
+    g, here, there = memory_group(), target("disk", cwd=data), target("disk", cwd=elsewhere)
+    enter(g, here, there)
+    for t in (here, there):
+        for command in ("write 8", "read 8", "append 8"):  # what the file system keeps for itself is read in
+            t.tell(command)
+    subprocess.run(["sync", "-f", elsewhere], check=True)
+    a = agent("--cgroup", g, "--data-dir", data, "--probe", "filecalls")
+    before = a.next_page(2)
+    for command in ("write 8", "read 8", "append 50"):
+        there.tell(command)
+    after = a.next_page()
+    assert risen(before, after, "boxo_resource_file_bytes_total") == 16 * MIB + 50 * 512, "they are the target's"
+    assert risen(before, after, SIZE + "_sum", operation="read") >= 4 * MIB
+    assert moved(before, after) == (0, 0, 0, 0), "but of another file system"
+    before, after = past_the_cache(here, a)
+    assert moved(before, after) == (8 * MIB,) * 4
+    for t in (there, here):
+        t.tell("append 20")
+    appended = a.next_page()
+    if kind == "btrfs":
+        assert "on none of the file systems that tell of it" in absent(appended, DATA_WRITTEN)
+    elif kind == "xfs" and KERNEL < (5, 12):
+        assert "does not say where the target wrote" in absent(appended, DATA_WRITTEN)
+    else:
+        assert risen(before, after, DATA_WRITTEN) == 0, "past the page cache"
+        assert risen(after, appended, DATA_WRITTEN) == 20 * 512
+
+
+def test_write_amplification_of_the_data_directory(new_disk, agent, target, traced):
+    """As above; the directory is found by itself."""
+    data = new_disk()
+    t = target("disk", cwd=data)
+    t.tell("append 8")
+    a = agent("--pid", t.pid)
+    before, device = a.next_page(2), device_written(data)
+    requests = traced("block/block_io_start", f'common_pid == {t.pid} && rwbs ~ "*W*"', needed=False)
+    t.tell("append 200")
+    device = device_written(data) - device
+    after = a.next_page()
+    asked, written = risen(before, after, DATA_WRITTEN), risen(before, after, DATA_BLOCKS, operation="write")
+    assert asked == 200 * 512
+    if requests:
+        submitted = sum(int(request.split()[2]) for request in requests())
+        assert submitted - 16 * 4096 <= written <= submitted
+    assert 190 * 4096 <= written <= device
+    assert written == risen(before, after, SIZE + "_sum", operation="write"), "nothing else was written"
+    assert 7.6 <= written / asked <= 16
+    assert "only with --probe filecalls" in absent(after, DATA_CALLS)
+
+
+def test_a_data_directory_on_a_device_on_top_of_another(new_disk, agent, target):
+    t = target("disk", cwd=new_disk(linear=True))
+    for command in ("write 8", "read 8"):
+        t.tell(command)
+    a = agent("--pid", t.pid, "--probe", "filecalls")
+    a.next_page(2)
+    assert moved(*past_the_cache(t, a)) == (8 * MIB,) * 4
+
+
+def test_a_data_directory_on_no_block_device(agent, target):
+    t = target("switches")
+    a = agent("--pid", t.pid, "--data-dir", "/dev/shm", "--probe", "filecalls")
+    page = a.next_page(2)
+    for name in (DATA_BLOCKS, DATA_CALLS, DATA_WRITTEN):
+        assert page.value(name) is None
+        assert absent(page, name) == "the data directory is on tmpfs, which has no block device of its own"
+
+
 def test_reads_through_an_empty_and_a_full_page_cache(agent, target, tmp_path):
     t, other = target("disk", cwd=tmp_path), target("switches")
     t.tell("lay 8")
@@ -266,9 +405,7 @@ def test_reclaim_in_a_small_cgroup(agent, target, memory_group, traced, tmp_path
     assert risen(others, b.next_page(), name + "_count") == 0, "somebody else's"
 
 
-def test_writers_held_back_by_dirty_pages(file_system, agent, target, traced):
-    # Whose writers can be held back without holding back those of the host.
-    own_disk = file_system("ext4")
+def test_writers_held_back_by_dirty_pages(own_disk, agent, target, traced):
     dev = os.stat(own_disk).st_dev
     bdi = pathlib.Path(f"/sys/class/bdi/{os.major(dev)}:{os.minor(dev)}")
     if not (bdi / "strict_limit").exists():

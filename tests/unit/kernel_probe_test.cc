@@ -238,6 +238,13 @@ TEST_CASE("a metric names a program for each value of its first label, or none")
   CHECK(good->programs == std::vector<std::string>{"a", "a", "b", "b"});
   std::strcpy(raw.programs, "a");
   CHECK_FALSE(describe_metric(raw));
+  // Of the data directory alone: one for each file system.
+  raw.labels[0] = raw.values[0] = 0;
+  std::strcpy(raw.data_on, "ext4,xfs");
+  CHECK_FALSE(describe_metric(raw));
+  std::strcpy(raw.programs, "a,b");
+  REQUIRE(describe_metric(raw));
+  CHECK(describe_metric(raw)->programs == std::vector<std::string>{"a", "b"});
 }
 
 TEST_CASE("what a tracepoint would tell that is not there is left out, and says why") {

@@ -10,7 +10,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_blk", "crc32c_generic", "ext4", "loop"]
 # Loaded when somebody needs them, as on a real system: what answers sock_diag, file systems, networks to test with.
-ON_DEMAND = ["tcp_diag", "udp_diag", "inet_diag", "unix_diag", "netlink_diag", "veth", "dummy", "sch_netem", "xfs", "btrfs"]
+ON_DEMAND = ["tcp_diag", "udp_diag", "inet_diag", "unix_diag", "netlink_diag", "veth", "dummy", "sch_netem", "xfs", "btrfs", "dm_mod"]
 # mitigations, the watchdogs and memory cleared twice cost time that software emulation has not; the clock is the host's own
 # counter. A string instruction is fast on a processor, and slow where each of its steps is emulated: without these features
 # (112 is "rep is good") the kernel copies and clears memory by plain loops.

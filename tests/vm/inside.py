@@ -120,8 +120,8 @@ def example():
     """A process of root's that has a bit of everything: a cgroup and a network namespace of its own, sockets, I/O."""
     ready, done = os.pipe()
     go, away = os.pipe()
-    file = tempfile.TemporaryFile(dir="/var/tmp")  # in tests/vm/run's machines on a disk, which an overlay is not
-    device = os.fstat(file.fileno()).st_dev
+    where = "/var/tmp"  # in tests/vm/run's machines on a disk, which an overlay is not
+    device = os.stat(where).st_dev
     disk = f"{os.major(device)}:{os.minor(device)}" if os.major(device) else ""
     pid = os.fork()
     if pid == 0:
@@ -130,9 +130,11 @@ def example():
         peer = socket.create_connection(listener.getsockname())
         os.write(done, b"x")
         os.read(go, 1)
-        file.write(b"x" * (1 << 20))
-        file.flush()
-        os.fsync(file.fileno())
+        # A file's pages are written for the cgroup that it was made in.
+        with tempfile.TemporaryFile(dir=where) as file:
+            file.write(b"x" * (1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
         os.write(done, b"x")
         while True:
             peer.send(b"x" * 1000)
@@ -149,7 +151,6 @@ def example():
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        file.close()
         for group in groups:
             group.rmdir()
         for fd in (ready, go, away):

@@ -147,11 +147,11 @@ def disk_of(path):
 
 @pytest.fixture
 def slow_reads(work):
-    """The target is in a cgroup that lets it read from the disk of /var/tmp 100 times a second."""
+    """The target is in a cgroup that lets it read from the disk of /var/tmp 20 times a second."""
     top = pathlib.Path("/sys/fs/cgroup")
-    file, limit = "io.max", "{} riops=100"
+    file, limit = "io.max", "{} riops=20"
     if not (top / "cgroup.procs").exists():
-        top, file, limit = top / "blkio", "blkio.throttle.read_iops_device", "{} 100"
+        top, file, limit = top / "blkio", "blkio.throttle.read_iops_device", "{} 20"
     group = top / f"boxo-sched-{os.getpid()}"
     disk = disk_of("/var/tmp")
     if not disk or not top.is_dir():
@@ -169,10 +169,10 @@ def slow_reads(work):
 
 def test_reads_from_a_slow_disk(agent, work, slow_reads):
     a = agent("--pid", work.pid)
-    done(work.tell("read 100"))  # writes the file
-    count, seconds = check(a, work, "read 100", "block_io")
-    # The limit lets the first ones pass at once.
-    assert 60 <= count <= 102 and seconds >= 0.5
+    done(work.tell("read 40"))  # writes the file
+    count, seconds = check(a, work, "read 40", "block_io")
+    # They take two seconds in all; the limit lets some pass at once, on a disk that need not be waited for otherwise.
+    assert 10 <= count <= 42 and seconds >= 1
 
 
 def test_waits_in_fsync(agent, work):

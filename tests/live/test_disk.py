@@ -120,7 +120,7 @@ def new_disk(tmp_path):
             name = f"boxo-disk-{os.getpid()}"
             run("dmsetup", "create", name, "--table", f"0 {run('blockdev', '--getsz', device)} linear {device} 0")
             made.append(("dmsetup", "remove", "--retry", name))
-            device = f"/dev/mapper/{name}"
+            device = "/dev/" + run("dmsetup", "info", "-c", "--noheadings", "-o", "blkdevname", name)  # without udev too
         run(f"mkfs.{kind}", "-q", device)
         run("mount", device, where)
         made.append(("umount", where))

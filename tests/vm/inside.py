@@ -208,6 +208,7 @@ NEAR = {
         "test_what_the_kernel_writes_back_for_the_cgroup[--pid]": "blockio",
         "test_write_amplification_of_small_appends": "blockio files fsync filecalls",
         "test_write_amplification_of_the_data_directory": "blockio files",
+        "test_a_data_directory_on_a_device_on_top_of_another": "blockio filecalls",
         "test_reads_through_an_empty_and_a_full_page_cache": "blockio pagecache files filecalls",
         "test_page_faults_that_wait_for_the_disk": "sched pagecache",
         "test_reclaim_in_a_small_cgroup": "throttling",

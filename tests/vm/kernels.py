@@ -113,7 +113,7 @@ def _update(say):
 
 def _prune(directory):
     """Drops what no machine here can use: most drivers, 9 parts in 10 of a kernel package."""
-    keep = {"block", "virtio", "char", "net"}
+    keep = {"block", "virtio", "char", "net", "md"}
     for d in directory.glob("**/kernel/drivers/*"):
         if d.name not in keep:
             shutil.rmtree(d) if d.is_dir() else d.unlink()

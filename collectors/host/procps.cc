@@ -87,8 +87,8 @@ class Info {
       for (int i = 0; i < fetched->counts->total; ++i) {
         const pids_result* found = fetched->stacks[i]->head;
         const pid_t pid = found[kPid].result.s_int;
-        for (const auto& [asked, process] : std::ranges::equal_range(wanted_, pid, {}, &std::pair<pid_t, const Process*>::first))
-          each(*process, found);
+        auto at = std::ranges::lower_bound(wanted_, pid, {}, &std::pair<pid_t, const Process*>::first);
+        for (; at != wanted_.end() && at->first == pid; ++at) each(*at->second, found);
       }
     }
     return {};

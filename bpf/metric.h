@@ -46,8 +46,9 @@ struct metric {
 	__u32 base;  /* upper edge of a histogram's first bucket, in the map's unit */
 	__u32 edges; /* how many edges it exports; what lies above is in the last bucket. At most HIST_EDGES */
 	__u32 first; /* index of the first element in the map, or of the first of a remote's values */
-	/* For each value of the first label (without labels: one), or for each file system of data_on, the program that tells of it, comma separated. What a program
-	 * tells whose tracepoint this kernel, or a module that is not loaded, does not have is not exported. "": all is. */
+	/* For each value of the first label (without labels: one), or for each file system of data_on, the program that tells of
+	 * it, comma separated. What a program tells whose tracepoint this kernel, or a module that is not loaded, does not have
+	 * is not exported. "": all is. */
 	char programs[64];
 	/* It is known only where this tracepoint passes on at least so many arguments; "": always. */
 	char tracepoint[32];

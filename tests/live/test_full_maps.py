@@ -29,6 +29,10 @@ def stopped(agent):
         agent.popen.send_signal(signal.SIGCONT)
 
 
+def risen(before, page, name, **labels):
+    return (page.value(name, **labels) or 0) - (before.value(name, **labels) or 0)
+
+
 def datagram(source, port, payload):
     """An IPv4 packet from that address to this port of 127.0.0.1."""
     body = struct.pack("!HHHH", 9, port, 8 + len(payload), 0) + payload
@@ -139,20 +143,17 @@ def test_fsyncs_at_a_time(file_system, agent, started):
     before = a.next_page()
     name = "boxo_resource_fsyncs_total"
 
-    def risen(page, name, **labels):
-        return (page.value(name, **labels) or 0) - (before.value(name, **labels) or 0)
-
     with frozen(below):
         assert t.tell(str(many)) == "started"
-        wait_until("all have begun", lambda: risen(a.page(), name, filesystem="ext4") == many)
+        wait_until("all have begun", lambda: risen(before, a.page(), name, filesystem="ext4") == many)
         page = a.next_page()
-        assert risen(page, FULL, probe="fsync") == many - room
-        assert risen(page, "boxo_resource_fsync_seconds_count") == 0
+        assert risen(before, page, FULL, probe="fsync") == many - room
+        assert risen(before, page, "boxo_resource_fsync_seconds_count") == 0
     assert t.read() == "done"
     page = a.next_page()
-    assert risen(page, "boxo_resource_fsync_seconds_count") == room
-    assert risen(page, name, filesystem="ext4") == many
-    assert risen(page, FULL, probe="fsync") == many - room
+    assert risen(before, page, "boxo_resource_fsync_seconds_count") == room
+    assert risen(before, page, name, filesystem="ext4") == many
+    assert risen(before, page, FULL, probe="fsync") == many - room
 
 
 WRITING = """
@@ -220,16 +221,13 @@ def test_block_requests_at_a_time(file_system, disks, agent, started):
     before = a.next_page()
     size = "boxo_resource_block_io_size_bytes"
 
-    def risen(page, name, **labels):
-        return (page.value(name, **labels) or 0) - (before.value(name, **labels) or 0)
-
     with frozen(below):
         assert t.tell("go") == "started"
-        wait_until("all have been made", lambda: risen(a.page(), FULL, probe="blockio") >= 3 * each - room)
-        assert risen(a.next_page(), FULL, probe="blockio") == 3 * each - room
-        assert risen(a.page(), size + "_count", operation="write") == 0
+        wait_until("all have been made", lambda: risen(before, a.page(), FULL, probe="blockio") >= 3 * each - room)
+        assert risen(before, a.next_page(), FULL, probe="blockio") == 3 * each - room
+        assert risen(before, a.page(), size + "_count", operation="write") == 0
     assert t.read() == "done"
     page = a.next_page()
     # A kernel in a virtual machine was seen not to run the probe at the end of a few of 1,000 requests.
-    assert room * 0.98 <= risen(page, size + "_count", operation="write") <= room
-    assert risen(page, size + "_sum", operation="write") == 4096 * risen(page, size + "_count", operation="write")
+    assert room * 0.98 <= risen(before, page, size + "_count", operation="write") <= room
+    assert risen(before, page, size + "_sum", operation="write") == 4096 * risen(before, page, size + "_count", operation="write")

@@ -53,17 +53,10 @@ struct xfs_inode {
 
 #pragma clang attribute pop
 
-static __always_inline bool is_target(void)
-{
-	struct watched *w = watching();
-
-	return w && is_member(w, bpf_get_current_pid_tgid() >> 32);
-}
-
 /* The inode, the position, the length, and how much of it was copied. */
 static __always_inline int wrote_ext4(struct inode *inode, u64 bytes)
 {
-	if (!is_target())
+	if (!current_is_member())
 		return 0;
 	count(&written, EXT4, bytes);
 	if (in_data_filesystem(inode))
@@ -98,7 +91,7 @@ int TIMED_PROG(on_xfs)
 	struct xfs_inode *own = (struct xfs_inode *)ctx[0];
 	u32 device = 0;
 
-	if (!is_target())
+	if (!current_is_member())
 		return 0;
 	if (bytes >> 63) {
 		bytes = BPF_CORE_READ((struct iov_iter *)bytes, count);

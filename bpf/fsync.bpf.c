@@ -42,19 +42,12 @@ struct {
 	__type(value, u64);
 } begun SEC(".maps");
 
-static __always_inline bool ours(void)
-{
-	struct watched *w = watching();
-
-	return w && is_member(w, bpf_get_current_pid_tgid() >> 32);
-}
-
 SEC("?raw_tp/ext4_sync_file_enter")
 int TIMED_PROG(on_ext4_enter)
 {
 	u64 thread = bpf_get_current_pid_tgid(), now;
 
-	if (!ours())
+	if (!current_is_member())
 		return 0;
 	now = bpf_ktime_get_ns();
 	count(&syncs, EXT4, 1);
@@ -68,7 +61,7 @@ int TIMED_PROG(on_ext4_exit)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 
-	if (!ours())
+	if (!current_is_member())
 		return 0;
 	u64 *at = bpf_map_lookup_elem(&begun, &thread);
 
@@ -82,7 +75,7 @@ int TIMED_PROG(on_ext4_exit)
 SEC("?raw_tp/xfs_file_fsync")
 int TIMED_PROG(on_xfs)
 {
-	if (ours())
+	if (current_is_member())
 		count(&syncs, XFS, 1);
 	return 0;
 }
@@ -90,7 +83,7 @@ int TIMED_PROG(on_xfs)
 SEC("?raw_tp/btrfs_sync_file")
 int TIMED_PROG(on_btrfs)
 {
-	if (ours())
+	if (current_is_member())
 		count(&syncs, BTRFS, 1);
 	return 0;
 }

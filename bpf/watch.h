@@ -72,6 +72,14 @@ static __always_inline bool is_member(const struct watched *w, u32 tgid)
 	return tgid == w->main || bpf_map_lookup_elem(&members, &tgid);
 }
 
+/* Of whom this program runs in the name. */
+static __always_inline bool current_is_member(void)
+{
+	struct watched *w = watching();
+
+	return w && is_member(w, bpf_get_current_pid_tgid() >> 32);
+}
+
 static __always_inline struct thread *thread_of(struct task_struct *task)
 {
 	if (task_storage)

@@ -8,6 +8,7 @@
 """
 import contextlib
 import functools
+import itertools
 import os
 import pathlib
 import re
@@ -277,29 +278,123 @@ def target(started):
     return start
 
 
-@pytest.fixture
-def file_system(tmp_path):
-    """file_system("xfs") makes one in a file, mounts it, and returns where; skips with the reason where that cannot be done.
-    Named before `target` in a test: it is unmounted after what runs there has ended."""
-    mounted = []
+def administer(*command):
+    """What an administrator's tool printed."""
+    path = os.environ["PATH"] + ":/sbin:/usr/sbin"
+    return subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "PATH": path}).stdout.strip()
 
-    def make(kind, mebibytes=320, image=None):  # mkfs.xfs wants 300
-        image, where = image or tmp_path / f"image{len(mounted)}", tmp_path / f"mounted{len(mounted)}"
-        where.mkdir()
+
+@contextlib.contextmanager
+def skip_without_tools():
+    """Skips the test where an administrator's tool fails, with its reason."""
+    try:
+        yield
+    except OSError as e:
+        pytest.skip(str(e))
+    except subprocess.CalledProcessError as e:
+        pytest.skip(f"{e.cmd[0]} does not work here: {e.stderr.strip()}")
+
+
+@pytest.fixture
+def undoing():
+    """Where the fixtures below note what is to be undone, the last first. Named before `target` in a test, they are undone
+    after what runs there has ended."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def block_device(undoing, tmp_path):
+    """block_device(mebibytes=512, image=None, linear=False) makes a disk of a file and returns its path; linear puts a device of
+    the device mapper on top of it."""
+    count = itertools.count()
+
+    @skip_without_tools()
+    def make(mebibytes=512, image=None, linear=False):
+        n = next(count)
+        image = image or tmp_path / f"image{n}"
         image.touch()
         os.truncate(image, mebibytes * 2**20)
-        for command in ([f"mkfs.{kind}", "-q", image], ["mount", "-t", kind, "-o", "loop", image, where]):
-            try:
-                subprocess.run(command, check=True, capture_output=True, text=True,
-                               env={**os.environ, "PATH": os.environ["PATH"] + ":/sbin:/usr/sbin"})
-            except (OSError, subprocess.CalledProcessError) as e:
-                pytest.skip(f"no {kind} of its own: {getattr(e, 'stderr', None) or e}")
-        mounted.append(where)
+        device = administer("losetup", "--find", "--show", image)
+        undoing.callback(administer, "losetup", "--detach", device)
+        if linear:
+            name = f"boxo-{os.getpid()}-{n}"
+            administer("dmsetup", "create", name, "--table", f"0 {administer('blockdev', '--getsz', device)} linear {device} 0")
+            undoing.callback(administer, "dmsetup", "remove", "--retry", name)
+            device = "/dev/" + administer("dmsetup", "info", "-c", "--noheadings", "-o", "blkdevname", name)  # without udev too
+        return device
+
+    return make
+
+
+@pytest.fixture
+def file_system(undoing, block_device, tmp_path):
+    """file_system("xfs") makes one on a block_device of its own, mounts it, and returns where."""
+    count = itertools.count()
+
+    @skip_without_tools()
+    def make(kind="ext4", **device):  # mkfs.xfs wants 300 MiB
+        where = tmp_path / f"mounted{next(count)}"
+        where.mkdir()
+        device = block_device(**device)
+        administer(f"mkfs.{kind}", "-q", device)
+        administer("mount", "-t", kind, device, where)
+        undoing.callback(administer, "umount", where)
         return where
 
-    yield make
-    for where in reversed(mounted):
-        subprocess.run(["umount", where], check=True)
+    return make
+
+
+@pytest.fixture
+def traced():
+    """traced(condition, event...) follows events of the kernel's tracer from now on: the other truth. What it returns gives, when
+    called, (seconds, event, what the tracer says) of each that fits the condition. Without the events the test is skipped, or, if
+    they are not needed, nothing is returned."""
+    tracing = pathlib.Path("/sys/kernel/tracing")
+    made = []
+
+    def start(condition, *events, needed=True):
+        if missing := [event for event in events if not (tracing / "events" / event).is_dir()]:
+            if not needed:
+                return None
+            pytest.skip(f"this kernel has no event {missing[0]}, or there is no tracefs")
+        instance = tracing / f"instances/boxo-{os.getpid()}-{len(made)}"
+        instance.mkdir()
+        made.append(instance)
+        (instance / "buffer_size_kb").write_text("4096")
+        (instance / "trace_clock").write_text("mono")
+        for event in events:
+            (instance / "events" / event / "filter").write_text(condition)
+            (instance / "events" / event / "enable").write_text("1")
+
+        def read():
+            text = (instance / "trace").read_text()
+            told = re.search(r"entries-in-buffer/entries-written: (\d+)/(\d+)", text)
+            assert told[1] == told[2], "the tracer's buffer is too small"
+            names = "|".join(event.split("/")[1] for event in events)
+            return [(float(when), event, what) for when, event, what in re.findall(rf" ([\d.]+): ({names})(?:: |\()(.*)", text)]
+        return read
+
+    yield start
+    for instance in made:
+        instance.rmdir()
+
+
+@pytest.fixture
+def frozen():
+    """with frozen(where): nobody's writes to this file system go on, until the end, be it this program's."""
+    @contextlib.contextmanager
+    def freeze(where):
+        p = subprocess.Popen(["sh", "-c", 'fsfreeze -f "$1" && echo frozen; read -r _; fsfreeze -u "$1"', "sh", where],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        try:
+            assert p.stdout.readline() == b"frozen\n"
+            yield
+        finally:
+            p.stdin.close()
+            p.wait()
+            p.stdout.close()
+    return freeze
 
 
 @pytest.fixture

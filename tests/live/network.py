@@ -2,6 +2,8 @@
 """What the tests of the network probes share: tests/targets/network.c and where it runs."""
 import os
 import pathlib
+import socket
+import struct
 import subprocess
 
 import pytest
@@ -13,6 +15,13 @@ def ask(target, line):
     answer = target.tell(line)
     assert answer.lstrip("-").isdigit(), f"{line}: {answer!r}"
     return int(answer)
+
+
+def datagram(source, port, payload, checksum=0):
+    """An IPv4 packet, for a raw socket, from that address (4 bytes) to this port of 127.0.0.1; the checksum 0 says that there is
+    none."""
+    body = struct.pack("!HHHH", 9, port, 8 + len(payload), checksum) + payload
+    return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, 64, 17, 0, source, socket.inet_aton("127.0.0.1")) + body
 
 
 def multipath():

@@ -18,6 +18,8 @@ V2 = (CGROUPS / "cgroup.controllers").exists()
 SIZE = "boxo_resource_block_io_size_bytes"
 WRITEBACK = "boxo_resource_writeback_bytes_total"
 
+WRITES_OF = 'common_pid == {} && rwbs ~ "*W*"'  # for the tracer
+
 # A kernel in a virtual machine was seen not to run the probe at the end of a few of 1,000 requests. Where these are few and
 # large it is done again; what is counted too often, or never, still fails.
 ATTEMPTS = 4
@@ -63,80 +65,6 @@ def risen(before, after, name, **labels):
     return (after.sum(name, **labels) or 0) - (before.sum(name, **labels) or 0)
 
 
-@pytest.fixture
-def traced():
-    """traced(event, condition) follows an event of the kernel's tracer from now on: the other truth. What it returns gives,
-    when called, what the tracer says of each that fits the condition. Without the event the test is skipped, or, if it is
-    not needed, nothing is returned."""
-    tracing = pathlib.Path("/sys/kernel/tracing")
-    made = []
-
-    def start(event, condition, needed=True):
-        if not (tracing / "events" / event).is_dir():
-            if not needed:
-                return None
-            pytest.skip(f"this kernel has no event {event}, or there is no tracefs")
-        instance = tracing / f"instances/boxo-{os.getpid()}-{len(made)}"
-        instance.mkdir()
-        made.append(instance)
-        (instance / "buffer_size_kb").write_text("4096")
-        (instance / "events" / event / "filter").write_text(condition)
-        (instance / "events" / event / "enable").write_text("1")
-
-        def read():
-            text = (instance / "trace").read_text()
-            told = re.search(r"entries-in-buffer/entries-written: (\d+)/(\d+)", text)
-            assert told[1] == told[2], "the tracer's buffer is too small"
-            return re.findall(rf" {event.split('/')[1]}: (.*)", text)
-        return read
-
-    yield start
-    for instance in made:
-        instance.rmdir()
-
-
-@pytest.fixture
-def new_disk(tmp_path):
-    """new_disk(kind="ext4", linear=False) makes a file system of its own and returns where it is mounted; linear puts
-    a device of the device mapper on top of the one that the file is."""
-    made = []
-
-    def make(kind="ext4", linear=False):
-        n = len(made)
-        image, where = tmp_path / f"image{n}", tmp_path / f"mounted{n}"
-        where.mkdir()
-        image.write_bytes(b"")
-        os.truncate(image, 512 * MIB)
-
-        def run(*command):
-            r = subprocess.run(command, capture_output=True, text=True)
-            if r.returncode:
-                pytest.skip(f"no file system of its own: {r.stderr.splitlines()[:1]}")
-            return r.stdout.strip()
-
-        device = run("losetup", "--find", "--show", image)
-        made.append(("losetup", "--detach", device))
-        if linear:
-            name = f"boxo-disk-{os.getpid()}"
-            run("dmsetup", "create", name, "--table", f"0 {run('blockdev', '--getsz', device)} linear {device} 0")
-            made.append(("dmsetup", "remove", "--retry", name))
-            device = "/dev/" + run("dmsetup", "info", "-c", "--noheadings", "-o", "blkdevname", name)  # without udev too
-        run(f"mkfs.{kind}", "-q", device)
-        run("mount", device, where)
-        made.append(("umount", where))
-        return where
-
-    yield make
-    for command in reversed(made):
-        subprocess.run(command, check=True)
-
-
-@pytest.fixture
-def own_disk(new_disk):
-    """A file system of its own, whose writers can be held back without holding back those of the host."""
-    return new_disk()
-
-
 # --- writeback ------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("kind", ["--cgroup", "--pid"])
@@ -172,11 +100,11 @@ def test_what_the_target_writes_itself_is_no_writeback(agent, target, memory_gro
     a = agent("--pid", t.pid)
     for _ in range(ATTEMPTS):
         # The kernel's threads may begin before the fsync: then they write a part of it.
-        own = traced("block/block_io_start", f'common_pid == {t.pid} && rwbs ~ "*W*"')
+        own = traced(WRITES_OF.format(t.pid), "block/block_io_start")
         before = a.next_page()
         t.tell("lay 8")
         after = a.next_page()
-        submitted = sum(int(request.split()[2]) for request in own())
+        submitted = sum(int(request.split()[2]) for _, _, request in own())
         written = risen(before, after, SIZE + "_sum", operation="write")
         written_back = risen(before, after, WRITEBACK)
         if written_back + submitted == written and written >= 8 * MIB:
@@ -215,7 +143,7 @@ def test_write_amplification_of_small_appends(agent, target, memory_group, trace
     t.tell("append 8")
     a = agent("--pid", t.pid, "--probe", "filecalls")
     before, device = a.next_page(), device_written(tmp_path)
-    requests = traced("block/block_io_start", f'common_pid == {t.pid} && rwbs ~ "*W*"', needed=False)
+    requests = traced(WRITES_OF.format(t.pid), "block/block_io_start", needed=False)
     waited = int(t.tell("append 500")) / 1e9
     device = device_written(tmp_path) - device
     after = a.next_page()
@@ -227,7 +155,7 @@ def test_write_amplification_of_small_appends(agent, target, memory_group, trace
     # A page of the file each time and, where there is no journal that does it, the block with its inode.
     if requests:
         # As in "254,0 WS 4096 () 1234 + 8 none,0,0 [disk]".
-        submitted = sum(int(request.split()[2]) for request in requests())
+        submitted = sum(int(request.split()[2]) for _, _, request in requests())
         # Where the kernel does not run the probe at a request's end, that is noticed when the request is used again.
         assert submitted - 16 * 4096 <= written <= submitted
     assert written % 4096 == 0 and 490 * 4096 <= written <= device
@@ -266,8 +194,8 @@ def past_the_cache(t, a):
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
-def test_the_file_system_of_the_data_directory_alone(new_disk, agent, target, memory_group, kind):
-    data, elsewhere = new_disk(kind), new_disk(kind)
+def test_the_file_system_of_the_data_directory_alone(file_system, agent, target, memory_group, kind):
+    data, elsewhere = file_system(kind), file_system(kind)
     g, here, there = memory_group(), target("disk", cwd=data), target("disk", cwd=elsewhere)
     enter(g, here, there)
     for t in (here, there):
@@ -296,21 +224,21 @@ def test_the_file_system_of_the_data_directory_alone(new_disk, agent, target, me
         assert risen(after, appended, DATA_WRITTEN) == 20 * 512
 
 
-def test_write_amplification_of_the_data_directory(new_disk, agent, target, traced):
+def test_write_amplification_of_the_data_directory(file_system, agent, target, traced):
     """As above; the directory is found by itself."""
-    data = new_disk()
+    data = file_system()
     t = target("disk", cwd=data)
     t.tell("append 8")
     a = agent("--pid", t.pid)
     before, device = a.next_page(2), device_written(data)
-    requests = traced("block/block_io_start", f'common_pid == {t.pid} && rwbs ~ "*W*"', needed=False)
+    requests = traced(WRITES_OF.format(t.pid), "block/block_io_start", needed=False)
     t.tell("append 200")
     device = device_written(data) - device
     after = a.next_page()
     asked, written = risen(before, after, DATA_WRITTEN), risen(before, after, DATA_BLOCKS, operation="write")
     assert asked == 200 * 512
     if requests:
-        submitted = sum(int(request.split()[2]) for request in requests())
+        submitted = sum(int(request.split()[2]) for _, _, request in requests())
         assert submitted - 16 * 4096 <= written <= submitted
     assert 190 * 4096 <= written <= device
     assert written == risen(before, after, SIZE + "_sum", operation="write"), "nothing else was written"
@@ -318,8 +246,8 @@ def test_write_amplification_of_the_data_directory(new_disk, agent, target, trac
     assert "probe" in absent(after, DATA_CALLS)  # only on request
 
 
-def test_a_data_directory_on_a_device_on_top_of_another(new_disk, agent, target):
-    t = target("disk", cwd=new_disk(linear=True))
+def test_a_data_directory_on_a_device_on_top_of_another(file_system, agent, target):
+    t = target("disk", cwd=file_system(linear=True))
     for command in ("write 8", "read 8"):
         t.tell(command)
     a = agent("--pid", t.pid, "--probe", "filecalls")
@@ -393,7 +321,7 @@ def test_reclaim_in_a_small_cgroup(agent, target, memory_group, traced, tmp_path
     a, b = agent("--pid", t.pid), agent("--pid", other.pid)
     name = "boxo_resource_direct_reclaim_seconds"
     before, others = a.next_page(), b.next_page()
-    reclaims = traced("vmscan/mm_vmscan_memcg_reclaim_end", f"common_pid == {t.pid}")
+    reclaims = traced(f"common_pid == {t.pid}", "vmscan/mm_vmscan_memcg_reclaim_end")
     began = time.monotonic()
     t.tell("cached 64")
     took = time.monotonic() - began
@@ -405,7 +333,8 @@ def test_reclaim_in_a_small_cgroup(agent, target, memory_group, traced, tmp_path
     assert risen(others, b.next_page(), name + "_count") == 0, "somebody else's"
 
 
-def test_writers_held_back_by_dirty_pages(own_disk, agent, target, traced):
+def test_writers_held_back_by_dirty_pages(file_system, agent, target, traced):
+    own_disk = file_system()  # so that writers can be held back without holding back those of the host
     dev = os.stat(own_disk).st_dev
     bdi = pathlib.Path(f"/sys/class/bdi/{os.major(dev)}:{os.minor(dev)}")
     if not (bdi / "strict_limit").exists():
@@ -416,10 +345,10 @@ def test_writers_held_back_by_dirty_pages(own_disk, agent, target, traced):
     a, b = agent("--pid", t.pid), agent("--pid", other.pid)
     name = "boxo_resource_dirty_throttle_seconds"
     before, others = a.next_page(), b.next_page()
-    pauses = traced("writeback/balance_dirty_pages", f"common_pid == {t.pid} && pause > 0")
+    pauses = traced(f"common_pid == {t.pid} && pause > 0", "writeback/balance_dirty_pages")
     t.tell("dirty 64")
     after = a.next_page()
-    milliseconds = [int(re.search(r" pause=(\d+)", line)[1]) for line in pauses()]
+    milliseconds = [int(re.search(r" pause=(\d+)", line)[1]) for _, _, line in pauses()]
     assert milliseconds, "the kernel held nobody back"
     assert risen(before, after, name + "_count") == len(milliseconds)
     assert risen(before, after, name + "_sum") == pytest.approx(sum(milliseconds) / 1000, abs=0.001 * len(milliseconds))

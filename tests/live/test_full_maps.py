@@ -6,13 +6,11 @@ import os
 import pathlib
 import signal
 import socket
-import struct
-import subprocess
 import sys
 
 import pytest
 from conftest import KERNEL, TOO_OLD, wait_until
-from network import ask, multipath
+from network import ask, datagram, multipath
 
 FULL = "boxo_agent_map_full_total"
 
@@ -31,12 +29,6 @@ def stopped(agent):
 
 def risen(before, page, name, **labels):
     return (page.value(name, **labels) or 0) - (before.value(name, **labels) or 0)
-
-
-def datagram(source, port, payload):
-    """An IPv4 packet from that address to this port of 127.0.0.1."""
-    body = struct.pack("!HHHH", 9, port, 8 + len(payload), 0) + payload
-    return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, 64, 17, 0, source, socket.inet_aton("127.0.0.1")) + body
 
 
 @pytest.mark.skipif("udp" in TOO_OLD, reason="before Linux 5.11 there is no probe udp")
@@ -118,21 +110,7 @@ input()
 """
 
 
-@contextlib.contextmanager
-def frozen(where):
-    """Nobody's writes to this file system go on, until the end, be it this program's."""
-    p = subprocess.Popen(["sh", "-c", 'fsfreeze -f "$1" && echo frozen; read -r _; fsfreeze -u "$1"', "sh", where],
-                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
-    try:
-        assert p.stdout.readline() == b"frozen\n"
-        yield
-    finally:
-        p.stdin.close()
-        p.wait()
-        p.stdout.close()
-
-
-def test_fsyncs_at_a_time(file_system, agent, started):
+def test_fsyncs_at_a_time(file_system, frozen, agent, started):
     """On a file system whose disk is a file of another one, which is frozen: no fsync returns, and the time of only 1,024 can
     be kept."""
     below = file_system("ext4")
@@ -178,45 +156,32 @@ input()
 QUEUE = {"scheduler": "mq-deadline", "nr_requests": "2048", "nomerges": "2", "max_sectors_kb": "4", "wbt_lat_usec": "0"}
 
 
-@contextlib.contextmanager
-def disk(image):
-    """A disk of 16 MiB that is this file. What its queue was like it is again: the next one gets the same device."""
-    image.touch()
-    os.truncate(image, 16 << 20)
-    made = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"no loop device: {made.stderr}")
-    device = made.stdout.strip()
-    queue = pathlib.Path("/sys/block") / pathlib.Path(device).name / "queue"
-    before = {name: (queue / name).read_text().strip() for name in QUEUE if (queue / name).exists()}
-    # The one that is used is in brackets; with it comes its number of requests.
-    before["scheduler"] = before["scheduler"].partition("[")[2].partition("]")[0]
-    try:
+@pytest.fixture
+def deep_queue(undoing):
+    """Gives a disk such a queue. What it was like it is again afterwards: the next one gets the same device."""
+    def change(device):
+        queue = pathlib.Path("/sys/block") / pathlib.Path(device).name / "queue"
+        before = {name: (queue / name).read_text().strip() for name in QUEUE if (queue / name).exists()}
+        # The one that is used is in brackets; with it comes its number of requests.
+        before["scheduler"] = before["scheduler"].partition("[")[2].partition("]")[0]
+        for name in before.keys() - {"nr_requests"}:
+            undoing.callback((queue / name).write_text, before[name])
         for name in before:
             try:
                 (queue / name).write_text(QUEUE[name])
             except OSError as e:
                 pytest.skip(f"{queue / name} cannot be {QUEUE[name]}: {e}")
-        yield device
-    finally:
-        for name in before.keys() - {"nr_requests"}:
-            (queue / name).write_text(before[name])
-        subprocess.run(["losetup", "--detach", device], check=True)
-
-
-@pytest.fixture
-def disks():
-    """disks(directory, count): named before `started`, since they are taken away after what uses them has ended."""
-    with contextlib.ExitStack() as stack:
-        yield lambda directory, count: [stack.enter_context(disk(directory / f"disk{n}")) for n in range(count)]
+        return device
+    return change
 
 
 @pytest.mark.skipif(KERNEL < (6, 18), reason="on Linux 6.1 and 6.12 the scheduler lets a writer have only 256 requests for a disk at a time")
-def test_block_requests_at_a_time(file_system, disks, agent, started):
+def test_block_requests_at_a_time(file_system, block_device, deep_queue, frozen, agent, started):
     """On disks that are files of a frozen file system no request ends, and only 4,096 can be remembered."""
     below = file_system("ext4")
     each, room = 1500, 4096
-    t = started([sys.executable, "-c", WRITING, each, *disks(below, 3)])
+    disks = [deep_queue(block_device(16, below / f"disk{n}")) for n in range(3)]
+    t = started([sys.executable, "-c", WRITING, each, *disks])
     a = agent("--pid", t.pid)
     before = a.next_page()
     size = "boxo_resource_block_io_size_bytes"

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 from conftest import TARGETS, TOO_OLD, TargetProgram, wait_until
-from network import ask, elsewhere, group, in_group, multipath  # noqa: F401 (fixtures)
+from network import ask, datagram, elsewhere, group, in_group, multipath  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not os.path.exists("/sys/kernel/btf/vmlinux"), reason="eBPF needs root and a kernel with BTF")
@@ -321,21 +321,26 @@ def test_a_flood_of_remotes_fills_the_map_and_loses_nothing(watched):
     s.close()
 
 
-def test_drops_by_reason(watched):
+@pytest.fixture
+def dropping(watched):
+    """The same, where the kernel says whose a dropped datagram was. lost() is what its socket lost, as /proc/net/udp has it."""
     t = watched()
-    page = t.agent.page()
-    if page.value(DROPS, reason="receive_buffer") is None:
-        assert page.value(DROPS, reason="socket") == 0
+    if t.agent.page().value(DROPS, reason="receive_buffer") is None:
+        assert t.agent.page().value(DROPS, reason="socket") == 0
         pytest.skip("before Linux 6.11 the kernel does not say whose a dropped datagram was")
-    s, port = stranger("127.0.0.2")
 
-    def told():
-        """As /proc/net/udp has it: the last column of the line with the port."""
+    def lost():
         return sum(int(x.split()[-1]) for x in open("/proc/net/udp").readlines()[1:] if x.split()[1].endswith(f":{t.port:04X}"))
+    t.lost = lost
+    return t
 
+
+def test_drops_by_reason(dropping):
+    t = dropping
+    s, port = stranger("127.0.0.2")
     for _ in range(9000):
         s.sendto(b"x" * 1000, ("127.0.0.1", t.port))
-    dropped = told()
+    dropped = t.lost()
     assert dropped > 0
     page = t.agent.next_page()
     assert page.value(DROPS, reason="receive_buffer") == dropped
@@ -346,9 +351,23 @@ def test_drops_by_reason(watched):
     for _ in range(12):
         s.sendto(b"x", ("127.0.0.1", t.port))
     page = t.agent.next_page()
-    assert page.value(DROPS, reason="filter") == 12 == told() - dropped
+    assert page.value(DROPS, reason="filter") == 12 == t.lost() - dropped
     assert page.sum(DROPS) == dropped + 12
     s.close()
+
+
+def test_datagrams_with_a_wrong_checksum(dropping):
+    """A socket with a filter looks at the checksum first, of what is too long for the kernel to have done so before it knew whose
+    it is."""
+    t = dropping
+    assert ask(t, "deaf") == 0
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        for checksum, payload in [(1, 200)] * 5 + [(0, 200)] * 2 + [(1, 20)] * 3:
+            raw.sendto(datagram(socket.inet_aton("127.0.0.2"), t.port, b"x" * payload, checksum), ("127.0.0.1", 0))
+    page = t.agent.next_page()
+    assert page.value(DROPS, reason="checksum") == 5
+    assert page.value(DROPS, reason="filter") == 2
+    assert page.sum(DROPS) == 7 == t.lost()
 
 
 def sent_again(way, port):

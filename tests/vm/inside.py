@@ -217,6 +217,9 @@ NEAR = {
         "test_signals": "tasks",
     },
     "test_filesystems.py": dict.fromkeys([f"test_calls_and_bytes[{kind}]" for kind in ("ext4", "xfs", "btrfs")], "files fsync"),
+    "test_latency.py": {
+        "test_block_requests_that_wait": "blockio", "test_block_requests_one_by_one": "blockio", "test_system_calls": "syscalls",
+    },
     "test_sched.py": dict.fromkeys([
         "test_the_wait_for_a_cpu_is_what_the_kernel_accounts", "test_waits_for_a_pipe", "test_reads_from_a_slow_disk",
         "test_waits_in_fsync", *(f"test_waits_of_known_length[{call}]" for call in ("futex-futex", "poll-poll", "socket-socket",

@@ -6,8 +6,9 @@
 // Each without BPF and, where that is possible, with it: then the probes' collector counts too. OTHERS: so many processes
 // of others on the host. The target is a child with so many sleeping threads and so many ends of TCP connections on the
 // loopback. The table's yardstick: one pass over the target's /proc/PID/task/*/stat, opened and read one by one as most
-// monitors do, after each tick and right after another, so that as much as possible is in the caches. Ticks at which a collector showed an earlier reading again are left out: with pauses that are too short for
-// so many sockets they would seem to cost nothing.
+// monitors do, after each tick and right after another, so that as much as possible is in the caches. Ticks at which a
+// collector showed an earlier reading again are left out: with pauses that are too short for so many sockets they would
+// seem to cost nothing.
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>

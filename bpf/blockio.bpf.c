@@ -132,7 +132,7 @@ struct request {
 
 #pragma clang attribute pop
 
-enum req_flag_bits { __REQ_PREFLUSH = 18 };
+enum req_flag_bits { __REQ_PREFLUSH = 18, __REQ_SWAP = 26 };
 
 #define PF_KTHREAD 0x00200000
 /* In memcg_data: not a page of the page cache, but the kernel's own. */
@@ -170,6 +170,10 @@ static __always_inline u32 op_of(struct request *rq)
 	/* An fsync without data: an empty write that asks for a flush before it. */
 	if (!rq->__data_len && flags & (1u << bpf_core_enum_value(enum req_flag_bits, __REQ_PREFLUSH)))
 		return OP_FLUSH;
+	/* Memory that is swapped out is no data, and whoever frees memory writes that of others too. */
+	if (bpf_core_enum_value_exists(enum req_flag_bits, __REQ_SWAP) &&
+	    flags & (1u << bpf_core_enum_value(enum req_flag_bits, __REQ_SWAP)))
+		return OPS;
 	switch (flags & 0xff) {
 	case 0:
 		return OP_READ;

@@ -111,6 +111,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	unsigned in_iowait : 1;
+	unsigned in_memstall : 1;
 	unsigned frozen : 1;
 	void *stack;
 	struct sched_entity se;

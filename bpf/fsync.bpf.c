@@ -18,7 +18,7 @@ METRICS = {
 	{
 		.map = "latency",
 		.name = "boxo_resource_fsync_seconds",
-		.help = "Time that fsync and fdatasync of the target took in the file system; ext4 only.",
+		.help = "Time that what boxo_resource_fsyncs_total counts took in the file system; ext4 only.",
 		.programs = "on_ext4_exit",
 		.kind = METRIC_HISTOGRAM,
 		.unit = UNIT_NANOSECONDS,
@@ -28,7 +28,8 @@ METRICS = {
 	{
 		.map = "syncs",
 		.name = "boxo_resource_fsyncs_total",
-		.help = "fsync and fdatasync calls of the target that reached a file system.",
+		.help = "fsync and fdatasync calls of the target that reached a file system, with msync and each write into a file "
+			"that was opened with O_SYNC or O_DSYNC.",
 		.labels = "filesystem",
 		.values = "ext4,xfs,btrfs",
 		.programs = "on_ext4_enter,on_xfs,on_btrfs",

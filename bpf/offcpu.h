@@ -8,6 +8,7 @@
 
 #include "core.h"
 #include "reasons.h"
+#include "watch.h"
 
 #ifndef __NR_futex_waitv
 #define __NR_futex_waitv 449
@@ -135,7 +136,14 @@ static __always_inline u64 since(u64 now, u64 then)
 	return now > then ? now - then : 0;
 }
 
-static __always_inline u32 offcpu_reason(struct task_struct *task, u32 state)
+/* The kernel marks who has to free memory, and who is slowed down because its cgroup has more than memory.high. */
+static __always_inline bool waits_for_memory(struct task_struct *task)
+{
+	return bpf_core_field_exists(task->in_memstall) && BPF_CORE_READ_BITFIELD(task, in_memstall);
+}
+
+/* Of `thread` is used what others remembered; NULL: nothing. */
+static __always_inline u32 offcpu_reason(struct task_struct *task, const struct thread *thread, u32 state)
 {
 	bool io = BPF_CORE_READ_BITFIELD(task, in_iowait);
 	u32 fd;
@@ -143,6 +151,10 @@ static __always_inline u32 offcpu_reason(struct task_struct *task, u32 state)
 
 	if (state & (TASK_STOPPED_OR_TRACED | TASK_FROZEN) || is_frozen(task, state))
 		return OFFCPU_STOPPED;
+	if (io && thread && thread->pauses_at == task->nvcsw)
+		return OFFCPU_DIRTY_THROTTLE;
+	if (!io && state & TASK_UNINTERRUPTIBLE && waits_for_memory(task))
+		return OFFCPU_MEMORY;
 	if (task->flags & PF_IO_WORKER)
 		return io ? OFFCPU_BLOCK_IO : OFFCPU_IO_URING;
 	nr = syscall_of(task, &fd);
@@ -150,6 +162,9 @@ static __always_inline u32 offcpu_reason(struct task_struct *task, u32 state)
 		return OFFCPU_PAGE_FAULT;
 
 	u32 reason = nr < (long)sizeof(offcpu_by_syscall) ? offcpu_by_syscall[nr & 511] : OFFCPU_OTHER;
+
+	if (nr == __NR_restart_syscall && thread) /* it was stopped, and goes on with what it did before */
+		reason = thread->stopped_in;
 
 	/* Since 6.5 (8a796565cec3), and in stable kernels of before, every wait in io_uring_enter is marked as one for a device if
 	 * requests are under way, be it of sockets or timers. */

@@ -24,6 +24,7 @@ METRICS = {
 /* Before 5.16 the argument is a page, then a folio that begins like one and says in its second page how large it is. */
 struct folio {
 	unsigned long _flags_1;
+	unsigned char _folio_order; /* of 6.0 to 6.5; since then in the lowest byte of these flags */
 };
 
 #pragma clang attribute pop
@@ -35,10 +36,9 @@ const volatile u32 page_size = 4096;
 SEC("tp_btf/mm_filemap_add_to_page_cache")
 int TIMED_PROG(on_add)
 {
-	struct watched *w = watching();
 	u32 order = 0;
 
-	if (!w || !is_member(w, bpf_get_current_pid_tgid() >> 32))
+	if (!current_is_member())
 		return 0;
 	struct folio *folio = (struct folio *)ctx[0];
 
@@ -47,6 +47,8 @@ int TIMED_PROG(on_add)
 
 		bpf_probe_read_kernel(&flags, sizeof(flags), folio); /* its first field on every kernel */
 		bpf_core_read(&more, sizeof(more), &folio->_flags_1);
+		if (bpf_core_field_exists(folio->_folio_order))
+			more = BPF_CORE_READ(folio, _folio_order);
 		if (flags >> bpf_core_enum_value(enum pageflags, PG_head) & 1)
 			order = more & 0xff;
 	}

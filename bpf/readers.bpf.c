@@ -294,7 +294,7 @@ int read_threads(struct bpf_iter__task *ctx)
 	}
 	reading.waits_for = OFFCPU_REASONS;
 	if (!task->exit_state && (task->__state & (TASK_WAITS | TASK_FROZEN))) {
-		reading.waits_for = offcpu_reason(known, task->__state);
+		reading.waits_for = offcpu_reason(known, thread, task->__state);
 		reading.blocked_ns = away(known, thread);
 	}
 	reading.tid = number_for_agent(pid);

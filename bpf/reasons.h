@@ -17,9 +17,12 @@ enum {
 	OFFCPU_IO_URING,
 	OFFCPU_STOPPED,
 	OFFCPU_KERNEL,
+	OFFCPU_DIRTY_THROTTLE,
+	OFFCPU_MEMORY,
 	OFFCPU_REASONS,
 };
 
-#define OFFCPU_REASON_NAMES "other,block_io,fsync,page_fault,futex,poll,socket,pipe,sleep,child,io_uring,stopped,kernel"
+#define OFFCPU_REASON_NAMES                                                                                          \
+	"other,block_io,fsync,page_fault,futex,poll,socket,pipe,sleep,child,io_uring,stopped,kernel,dirty_throttle,memory"
 
 #endif

@@ -43,10 +43,14 @@ const volatile u64 jiffy_ns = 4000000;
 
 static __always_inline int paused(long pause)
 {
-	struct watched *w = watching();
+	if (pause <= 0 || !current_is_member())
+		return 0;
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct thread *thread = current_thread();
 
-	if (w && pause > 0 && is_member(w, bpf_get_current_pid_tgid() >> 32))
-		observe(&dirty, 0, pause * jiffy_ns, 1000000);
+	observe(&dirty, 0, pause * jiffy_ns, 1000000);
+	if (thread) /* it sleeps next, which counts as a switch */
+		thread->pauses_at = BPF_CORE_READ(task, nvcsw) + 1;
 	return 0;
 }
 
@@ -65,11 +69,7 @@ int TIMED_PROG(on_dirty_8)
 
 static __always_inline int begin(void)
 {
-	struct watched *w = watching();
-
-	if (!w || !is_member(w, bpf_get_current_pid_tgid() >> 32))
-		return 0;
-	struct thread *thread = current_thread();
+	struct thread *thread = current_is_member() ? current_thread() : NULL;
 
 	if (thread)
 		thread->reclaim_at = bpf_ktime_get_ns();
@@ -78,11 +78,7 @@ static __always_inline int begin(void)
 
 static __always_inline int end(u32 scope)
 {
-	struct watched *w = watching();
-
-	if (!w || !is_member(w, bpf_get_current_pid_tgid() >> 32))
-		return 0;
-	struct thread *thread = current_thread();
+	struct thread *thread = current_is_member() ? current_thread() : NULL;
 
 	if (!thread || !thread->reclaim_at)
 		return 0;

@@ -36,6 +36,8 @@ struct thread {
 	u32 syscall;
 	u64 entered_at;
 	u64 reclaim_at; /* when it began to free memory; 0: it does not */
+	u64 pauses_at;	/* its nvcsw in the pause that the kernel last ordered it because too much is dirty; 0: none */
+	u32 stopped_in; /* what it waited for when it was last stopped */
 };
 
 /* Task storage: 11 ns instead of a hash lookup, and it ends with its task. */

@@ -20,9 +20,9 @@
 namespace boxo {
 
 /// What a thread may wait for, by the names that the probe sched uses as well.
-inline constexpr std::array<const char*, 13> kWaitReasons = {"other",  "block_io", "fsync", "page_fault", "futex",
-                                                             "poll",   "socket",   "pipe",  "sleep",      "child",
-                                                             "io_uring", "stopped",  "kernel"};
+inline constexpr std::array<const char*, 15> kWaitReasons = {
+    "other", "block_io", "fsync",    "page_fault", "futex",  "poll",           "socket", "pipe",
+    "sleep", "child",    "io_uring", "stopped",    "kernel", "dirty_throttle", "memory"};
 
 /// One thread as the kernel describes it.
 struct ThreadReading {

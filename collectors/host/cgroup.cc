@@ -50,13 +50,15 @@ constexpr Metric kThrottledSeconds{
     "seconds",
     "",
     Source::kCgroup,
-    "Time in which the target's cgroup had used up its CPU limit, added up over CPUs."};
+    "Time in which the target's cgroup, or the one above it that has a lower CPU limit, had used that up; added up over "
+    "CPUs."};
 constexpr Metric kThrottledPeriods{"boxo_resource_cpu_throttled_periods_total",
                                    MetricType::kCounter,
                                    "",
                                    "",
                                    Source::kCgroup,
-                                   "Periods in which the target's cgroup had used up its CPU limit."};
+                                   "Periods in which the target's cgroup, or the one above it that has a lower CPU limit, had "
+                                   "used that up."};
 constexpr Metric kPeriods{"boxo_resource_cpu_periods_total",
                           MetricType::kCounter,
                           "",

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <vector>
 
 #include "collectors/collector.h"
 #include "collectors/contract.h"
@@ -42,7 +43,7 @@ constexpr Metric kCpuPressure{"boxo_resource_cpu_pressure",
                               "How much CPU holds the target up, 0 to 1. The greater of: share of the last "
                               "interval in which some task of its cgroup waited for a CPU, or where it has no cgroup "
                               "that tells, for which its own threads did (several at once: each, at most 1); share of "
-                              "the cgroup's periods that were throttled."};
+                              "the periods that were throttled, of the cgroup or of one above it."};
 constexpr Metric kMemoryPressure{"boxo_resource_memory_pressure",
                                  MetricType::kGauge,
                                  "ratio",
@@ -71,7 +72,7 @@ class PressureCollector final : public Collector {
     group_.refresh();
     if (!target_.up() && !target_.is_cgroup()) {
       for (const Metric& metric : kAll) out.absent(metric.name, kNoTarget);
-      last_throttling_.reset();
+      last_throttling_.clear();
       last_wait_.reset();
       return {};
     }
@@ -150,25 +151,25 @@ class PressureCollector final : public Collector {
     out.add(metric, std::clamp(std::max(share.value_or(0), other.value_or(0)), 0.0, 1.0));
   }
 
-  /// Of the periods that began since the last look, the share that was throttled.
+  /// Of the periods that began since the last look, the share that was throttled: of the target's group and those above it,
+  /// where it is greatest.
   std::optional<double> throttled_share() {
-    const CgroupView* view = group_.view("cpu");
-    const Dir* const holder = view == nullptr ? nullptr : &limit_holder(*view, cpu_limit);
-    auto text = holder == nullptr ? Result<std::string>(Error{}) : holder->read("cpu.stat", 4096);
-    const auto periods = text ? number_of(*text, "nr_periods ") : std::nullopt;
-    const auto throttled = text ? number_of(*text, "nr_throttled ") : std::nullopt;
-    if (!periods || !throttled) {
-      last_throttling_.reset();
-      return std::nullopt;
+    std::vector<Throttling> now;
+    std::optional<double> greatest;
+    if (const CgroupView* view = group_.view("cpu")) {
+      for (const Dir& level : view->levels) {
+        auto text = level.read("cpu.stat", 4096);
+        const auto periods = text ? number_of(*text, "nr_periods ") : std::nullopt;
+        const auto throttled = text ? number_of(*text, "nr_throttled ") : std::nullopt;
+        if (!periods || !throttled) continue;
+        now.push_back({TargetGroup::place(level), *periods, *throttled});
+        const auto before = std::ranges::find(last_throttling_, now.back().place, &Throttling::place);
+        if (before == last_throttling_.end()) continue;
+        if (const auto share = share_of(*before, now.back())) greatest = std::max(greatest.value_or(0), *share);
+      }
     }
-    const Throttling now{TargetGroup::place(*holder), *periods, *throttled};
-    const std::optional<Throttling> before = std::exchange(last_throttling_, now);
-    if (!before || before->place != now.place || now.periods < before->periods ||
-        now.throttled < before->throttled)
-      return std::nullopt;
-    if (now.periods == before->periods) return 0;
-    return static_cast<double>(now.throttled - before->throttled) /
-           static_cast<double>(now.periods - before->periods);
+    last_throttling_ = std::move(now);
+    return greatest;
   }
 
   std::optional<double> memory_fill() {
@@ -197,11 +198,17 @@ class PressureCollector final : public Collector {
     std::uint64_t throttled = 0;
   };
 
+  static std::optional<double> share_of(const Throttling& before, const Throttling& now) {
+    if (now.periods < before.periods || now.throttled < before.throttled) return std::nullopt;
+    if (now.periods == before.periods) return 0;
+    return static_cast<double>(now.throttled - before.throttled) / static_cast<double>(now.periods - before.periods);
+  }
+
   const Target& target_;
   const std::shared_ptr<Handover> handover_;
   TargetGroup group_;
   std::array<PressureStall, 3> stalls_;
-  std::optional<Throttling> last_throttling_;
+  std::vector<Throttling> last_throttling_;  ///< a cgroup each
   std::optional<CpuWait> last_wait_;
   std::optional<double> waited_;  ///< thread seconds a second
 };

@@ -52,8 +52,8 @@ constexpr Metric kLongestWait{"boxo_resource_longest_wait_seconds",
                               "reason",
                               Source::kKernel,
                               "For how long the thread has been waiting that waits longest at this moment, by what for; 0 "
-                              "if none does. Seconds in block_io, fsync, page_fault, kernel or stopped are trouble; futex, "
-                              "poll, socket, pipe, sleep and child may be idleness."};
+                              "if none does. Seconds in block_io, fsync, page_fault, memory, kernel or stopped are trouble; "
+                              "futex, poll, socket, pipe, sleep and child may be idleness."};
 constexpr Metric kAll[] = {kThreads, kSwitches, kCpuWait, kWaiting, kLongestWait};
 constexpr Metric kListed[] = {kThreads,
                               kWaiting,

@@ -10,13 +10,14 @@ import subprocess
 import time
 
 import pytest
-from conftest import KERNEL, remove_group, wait_until
+from conftest import KERNEL, SLOW, administer, remove_group, skip_without_tools, wait_until
 
 MIB = 1 << 20
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 V2 = (CGROUPS / "cgroup.controllers").exists()
 SIZE = "boxo_resource_block_io_size_bytes"
 WRITEBACK = "boxo_resource_writeback_bytes_total"
+OFFCPU = "boxo_resource_offcpu_seconds"
 
 WRITES_OF = 'common_pid == {} && rwbs ~ "*W*"'  # for the tracer
 
@@ -288,6 +289,18 @@ def test_reads_through_an_empty_and_a_full_page_cache(agent, target, tmp_path):
         assert risen(others, b.next_page(), name) == 0, "somebody else's"
 
 
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_reads_ahead(file_system, agent, target, kind):
+    """In pieces that are larger than a page, on xfs and, since Linux 6.16, on ext4."""
+    t = target("disk", cwd=file_system(kind))
+    t.tell("lay 8")
+    a = agent("--pid", t.pid)
+    before, io = a.next_page(), proc_io(t.pid, "read_bytes")
+    t.tell("ahead 8")
+    after, io = a.next_page(), proc_io(t.pid, "read_bytes") - io
+    assert risen(before, after, "boxo_resource_page_cache_filled_bytes_total") == io >= 8 * MIB
+
+
 def waits_of(pid):
     return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)[1])
 
@@ -353,6 +366,60 @@ def test_writers_held_back_by_dirty_pages(file_system, agent, target, traced):
     assert risen(before, after, name + "_count") == len(milliseconds)
     assert risen(before, after, name + "_sum") == pytest.approx(sum(milliseconds) / 1000, abs=0.001 * len(milliseconds))
     assert risen(others, b.next_page(), name + "_count") == 0, "somebody else's"
+    # That is what it waited for, and not for the disk. The time until it may run again comes with it.
+    slept = [risen(before, after, OFFCPU + part, reason="dirty_throttle") for part in ("_count", "_sum")]
+    assert slept[0] == len(milliseconds)
+    assert slept[1] == pytest.approx(sum(milliseconds) / 1000, abs=0.004 * SLOW * len(milliseconds))
+
+
+def test_slowed_down_above_memory_high(agent, target, memory_group):
+    if not V2:
+        pytest.skip("cgroup version 1 has no memory.high")
+    g = memory_group()
+    t = target("memory")
+    enter(g, t)
+    a = agent("--pid", t.pid)
+    t.tell("anon 8")
+    (g / "memory.high").write_text((g / "memory.current").read_text())
+
+    def stalled():
+        return int(re.search(r"^some .*total=(\d+)", (g / "memory.pressure").read_text(), re.M)[1]) / 1e6
+
+    before, had = a.next_page(), stalled()
+    t.tell("anon 1")
+    after, took = a.next_page(), stalled() - had
+    assert took >= 0.2, "it was slowed down"
+    # The rest of the time it looked for what it could free.
+    assert 0.7 * took <= risen(before, after, OFFCPU + "_sum", reason="memory") <= 1.05 * took
+
+
+@pytest.fixture
+def swap(undoing, tmp_path):
+    """64 MiB of it, in a file."""
+    with skip_without_tools():
+        file = tmp_path / "swap"
+        file.write_bytes(bytes(64 * MIB))
+        file.chmod(0o600)
+        administer("mkswap", file)
+        administer("swapon", file)
+        undoing.callback(administer, "swapoff", file)
+
+
+def test_memory_that_is_swapped_out_is_no_data(swap, agent, target, memory_group, tmp_path):
+    t = target("memory", cwd=tmp_path)
+    enter(memory_group(16 * MIB), t)
+    a = agent("--pid", t.pid, "--data-dir", tmp_path)
+
+    def swapped():
+        return int(re.search(r"^pswpout (\d+)", open("/proc/vmstat").read(), re.M)[1]) * 4096
+
+    before, had = a.next_page(2), swapped()
+    t.tell("anon 48")
+    after, out = a.next_page(), swapped() - had
+    assert out >= 24 * MIB
+    for name in (SIZE + "_sum", DATA_BLOCKS):
+        assert risen(before, after, name, operation="write") <= out / 100, name
+    assert risen(before, after, WRITEBACK) <= out / 100
 
 
 def test_out_of_memory_kills(agent, target, memory_group):

@@ -205,6 +205,7 @@ def test_without_any_capability_what_is_missing_says_so(agent, installed, place,
         assert not page.all(name) and "CAP_SYS_PTRACE" in absent[name], name
     for name in ("boxo_resource_cpu_seconds_total", "boxo_resource_memory_bytes", "boxo_resource_threads", "boxo_resource_max_fds"):
         assert page.all(name), f"{name}: what everybody may read is there"
+    assert bool(page.all("boxo_resource_open_fds")) == (KERNEL >= (6, 2)), "before, only the owner of the descriptors may count them"
     wait_until("nothing can be gained any more", lambda: "NoNewPrivs:\t1\n" in pathlib.Path(f"/proc/{a.pid}/status").read_text())
     assert held(a.pid) == set()
 

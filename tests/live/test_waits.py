@@ -81,6 +81,22 @@ def test_stopped(agent, target):
     assert max(longest.values()) <= time.monotonic() - before + TICK
 
 
+@needs_readers
+def test_stopped_in_a_sleep(agent, started):
+    """The kernel goes on with it by another system call: what it was is known if the probe sched saw it begin."""
+    t = started(["sh", "-c", "echo READY; read _; echo asleep; exec sleep 1000"])
+    a = agent("--pid", t.pid)
+    assert t.tell("go on") == "asleep"
+    seen_waiting(a, {"sleep": 1})
+    for _ in range(2):
+        os.kill(t.pid, signal.SIGSTOP)
+        seen_waiting(a, {"stopped": 1})
+        os.kill(t.pid, signal.SIGCONT)
+        seen_waiting(a, {"sleep": 1})
+    slept = a.next_page().value("boxo_resource_offcpu_seconds_count", reason="sleep")
+    assert slept == 2
+
+
 @pytest.mark.parametrize("options,reason", [(("--no-bpf",), "readers"), (("--no-probe", "readers"), "readers")])
 def test_without_the_probe_it_is_absent(agent, target, options, reason):
     a = agent("--pid", target("threads", 1).pid, *options)

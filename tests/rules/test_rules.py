@@ -3,6 +3,7 @@
 import pathlib
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -212,6 +213,17 @@ def test_documented(what, names, page):
     assert len(names) > 5
     text = FILES[page].read_text()
     report([f"{what} {name} is not in {page}" for name in sorted(names) if f"| `{name}` |" not in text])
+
+
+def test_the_page_of_kernels_is_as_new_as_its_tests():
+    """docs/kernels.md is what a run printed: of these files of tests, under this heading."""
+    sys.path.insert(0, str(ROOT / "tests/vm"))
+    import inside
+    import table
+    page = table.PAGE.read_text()
+    assert page.startswith(table.HEAD)
+    wanted = {"kernels", "lockdown", *(name.removeprefix("test_").removesuffix(".py") for name in inside.NEAR)}
+    assert set(re.findall(r"^\| tests: (\w+) \|", page, re.M)) == wanted, "tests/vm/run --quick --table"
 
 
 def test_no_static_initialisers():

@@ -6,7 +6,8 @@
 //   lay N      N MiB, then an fsync                         dirty N    the same file again, but no fsync
 //   append N   N times 512 bytes, an fsync after each       cached N   N MiB of that file through an empty page cache
 //   again N    the same, but the cache stays as it is       mapped N   N MiB of it by touching its mapped pages, from an empty
-//                                                                      page cache
+//   ahead N    as cached, but the kernel may read ahead                page cache
+//   through N  N times 512 bytes into a file opened with O_DSYNC
 // Answers "done"; append with the nanoseconds in fsync, mapped with the major page faults.
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -30,10 +31,9 @@ static void write_blocks(int fd, long count, int sync) {
     if (write(fd, block, kMiB) != kMiB || (sync && fsync(fd))) die("write");
 }
 
-/// Past what lies in the page cache, and without reading ahead.
-static void empty_cache(int fd) {
-  if (fsync(fd) || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) || posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM))
-    die("posix_fadvise");
+/// Past what lies in the page cache; with POSIX_FADV_RANDOM nothing is read ahead.
+static void empty_cache(int fd, int advice) {
+  if (fsync(fd) || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) || posix_fadvise(fd, 0, 0, advice)) die("posix_fadvise");
 }
 
 static long nanoseconds(void) {
@@ -59,7 +59,7 @@ static long touch(long mebibytes) {
   const int fd = open_file("laid", O_RDWR);
   const size_t size = (size_t)mebibytes * kMiB;
   struct rusage before, after;
-  empty_cache(fd);
+  empty_cache(fd, POSIX_FADV_RANDOM);
   volatile char* at = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
   if (at == MAP_FAILED || madvise((void*)at, size, MADV_RANDOM)) die("mmap");
   getrusage(RUSAGE_SELF, &before);
@@ -105,9 +105,14 @@ int main(void) {
     } else if (is(&command, "mapped")) {
       answer("%ld", touch(command.a));
       continue;
-    } else if (is(&command, "cached") || is(&command, "again")) {
+    } else if (is(&command, "through")) {
+      const int fd = open_file("through", O_WRONLY | O_APPEND | O_DSYNC);
+      for (long i = 0; i < command.a; ++i)
+        if (write(fd, block, 512) != 512) die("write");
+      close(fd);
+    } else if (is(&command, "cached") || is(&command, "again") || is(&command, "ahead")) {
       const int fd = open_file("laid", O_RDWR);
-      if (is(&command, "cached")) empty_cache(fd);
+      if (!is(&command, "again")) empty_cache(fd, is(&command, "cached") ? POSIX_FADV_RANDOM : POSIX_FADV_SEQUENTIAL);
       for (long i = 0; i < command.a; ++i)
         if (read(fd, block, kMiB) != kMiB) die("read");
       close(fd);

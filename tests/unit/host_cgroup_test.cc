@@ -154,7 +154,7 @@ TEST_CASE("cgroup version 1: limits, throttling, kills; the group counts the tim
   CHECK(run.value("cpu_seconds_total", {"system"}) == doctest::Approx(3.1));
 }
 
-TEST_CASE("cgroup version 2: throttling is counted where the least limit is, for the pressure too") {
+TEST_CASE("cgroup version 2: throttling is counted where the least limit is; the pressure is that where it is greatest") {
   FakeProc proc{{.pid = 100, .parent = 1, .start = 10, .cgroup = "0::/pod/node\n"}};
   Tree cgroups{{"cgroup.controllers", "cpu\n"},
                {"cgroup.procs", ""},
@@ -173,6 +173,9 @@ TEST_CASE("cgroup version 2: throttling is counted where the least limit is, for
   cgroups.put("pod/cpu.stat", "nr_periods 20\nnr_throttled 14\nthrottled_usec 1000000\n");
   pressure.tick();
   CHECK(pressure.value("cpu_pressure") == doctest::Approx(0.9));
+  cgroups.put("pod/node/cpu.stat", "nr_periods 14\nnr_throttled 3\nthrottled_usec 1000000\n");
+  pressure.tick();
+  CHECK(pressure.value("cpu_pressure") == doctest::Approx(0.75));
 }
 
 TEST_CASE("cgroup version 2: hits are counted where the least limit is, of each kind, and not at those below") {

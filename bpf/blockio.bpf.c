@@ -25,7 +25,7 @@ METRICS = {
 	{
 		.map = "latency",
 		.name = "boxo_resource_block_io_latency_seconds",
-		.help = "Block I/O of the target: from issue to the device until completion.",
+		.help = "Block I/O of the target: from issue to the device until completion. Without memory that is swapped out.",
 		.labels = "operation",
 		.values = OP_NAMES,
 		.programs = OP_PROGRAMS,
@@ -37,7 +37,7 @@ METRICS = {
 	{
 		.map = "size",
 		.name = "boxo_resource_block_io_size_bytes",
-		.help = "Size of the target's block I/O requests as issued to the device.",
+		.help = "Size of the target's block I/O requests as issued to the device. Without memory that is swapped out.",
 		.labels = "operation",
 		.values = OP_NAMES,
 		.programs = OP_PROGRAMS,

@@ -28,8 +28,8 @@ METRICS = {
 	{
 		.map = "syncs",
 		.name = "boxo_resource_fsyncs_total",
-		.help = "fsync and fdatasync calls of the target that reached a file system, with msync and each write into a file "
-			"that was opened with O_SYNC or O_DSYNC.",
+		.help = "fsync and fdatasync calls of the target that reached a file system, with msync and buffered writes into files "
+			"that were opened with O_SYNC or O_DSYNC.",
 		.labels = "filesystem",
 		.values = "ext4,xfs,btrfs",
 		.programs = "on_ext4_enter,on_xfs,on_btrfs",

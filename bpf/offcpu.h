@@ -65,6 +65,7 @@ static const u8 offcpu_by_syscall[512] = {
 };
 
 #define TASK_UNINTERRUPTIBLE 2
+#define TASK_KILLABLE (TASK_UNINTERRUPTIBLE | 0x100)
 #define TASK_STOPPED_OR_TRACED (4 | 8)
 #define TASK_FROZEN 0x8000 /* since 6.1 (f5d39b020809) */
 #define PF_IO_WORKER 0x10
@@ -151,7 +152,8 @@ static __always_inline u32 offcpu_reason(struct task_struct *task, const struct 
 
 	if (state & (TASK_STOPPED_OR_TRACED | TASK_FROZEN) || is_frozen(task, state))
 		return OFFCPU_STOPPED;
-	if (io && thread && thread->pauses_at == task->nvcsw)
+	/* Since 6.0 (fe6c9c6e3e3e) a pause is ordered of a write that must not wait, too, which then does not. */
+	if (io && state == TASK_KILLABLE && thread && thread->pauses_at == task->nvcsw)
 		return OFFCPU_DIRTY_THROTTLE;
 	if (!io && state & TASK_UNINTERRUPTIBLE && waits_for_memory(task))
 		return OFFCPU_MEMORY;
@@ -163,8 +165,8 @@ static __always_inline u32 offcpu_reason(struct task_struct *task, const struct 
 
 	u32 reason = nr < (long)sizeof(offcpu_by_syscall) ? offcpu_by_syscall[nr & 511] : OFFCPU_OTHER;
 
-	if (nr == __NR_restart_syscall && thread) /* it was stopped, and goes on with what it did before */
-		reason = thread->stopped_in;
+	if (nr == __NR_restart_syscall && thread) /* it was stopped, say, and goes on with what it did before */
+		reason = thread->restarts;
 
 	/* Since 6.5 (8a796565cec3), and in stable kernels of before, every wait in io_uring_enter is marked as one for a device if
 	 * requests are under way, be it of sockets or timers. */

@@ -24,7 +24,7 @@ METRICS = {
 /* Before 5.16 the argument is a page, then a folio that begins like one and says in its second page how large it is. */
 struct folio {
 	unsigned long _flags_1;
-	unsigned char _folio_order; /* of 6.0 to 6.5; since then in the lowest byte of these flags */
+	unsigned char _folio_order; /* of 6.1 to 6.5; since then in the lowest byte of these flags */
 };
 
 #pragma clang attribute pop

@@ -38,14 +38,16 @@ METRICS = {
 
 static __always_inline void leaves(struct task_struct *task, struct thread *thread, bool preempt, u64 now)
 {
-	u32 state = state_of(task), before = thread->reason;
+	u32 state = state_of(task), reason = OFFCPU_RUNNABLE;
 
 	thread->out_at = now;
 	thread->run_delay = task->sched_info.run_delay;
 	/* Preempted, or given up the CPU by sched_yield: it stays runnable whatever its state says. */
-	thread->reason = preempt || !state ? OFFCPU_RUNNABLE : offcpu_reason(task, thread, state);
-	if (thread->reason == OFFCPU_STOPPED && before != OFFCPU_STOPPED)
-		thread->stopped_in = before < OFFCPU_REASONS ? before : OFFCPU_OTHER;
+	if (!preempt && state)
+		reason = offcpu_reason(task, thread, state);
+	thread->reason = reason;
+	if (reason == OFFCPU_SLEEP || reason == OFFCPU_FUTEX || reason == OFFCPU_POLL)
+		thread->restarts = reason;
 }
 
 static __always_inline void arrives(struct task_struct *task, struct thread *thread, u64 now)

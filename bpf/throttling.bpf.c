@@ -15,7 +15,8 @@ METRICS = {
 	{
 		.map = "dirty",
 		.name = "boxo_resource_dirty_throttle_seconds",
-		.help = "Pauses that the kernel ordered a writing thread of the target because too many pages were dirty.",
+		.help = "Pauses that the kernel ordered a writing thread of the target because too many pages were dirty. Since Linux "
+			"6.0 also of writes of io_uring, which go to another thread instead.",
 		.kind = METRIC_HISTOGRAM,
 		.unit = UNIT_NANOSECONDS,
 		.base = 1000000,

@@ -32,12 +32,12 @@ struct thread {
 	u64 told_voluntary;
 	u64 told_involuntary;
 	u64 told_wait;
-	u32 reason; /* why it left */
+	u16 reason;   /* why it left */
+	u16 restarts; /* what it last waited for with a call that the kernel may go on with as restart_syscall */
 	u32 syscall;
 	u64 entered_at;
 	u64 reclaim_at; /* when it began to free memory; 0: it does not */
 	u64 pauses_at;	/* its nvcsw in the pause that the kernel last ordered it because too much is dirty; 0: none */
-	u32 stopped_in; /* what it waited for when it was last stopped */
 };
 
 /* Task storage: 11 ns instead of a hash lookup, and it ends with its task. */

@@ -64,7 +64,7 @@ constexpr Metric kPeriods{"boxo_resource_cpu_periods_total",
                           "",
                           "",
                           Source::kCgroup,
-                          "Periods in which the target's cgroup had something to run and a CPU limit."};
+                          "Periods in which that cgroup, which has the lowest CPU limit, had something to run."};
 constexpr Metric kMaxThreads{
     "boxo_resource_max_threads",
     MetricType::kGauge,

@@ -194,12 +194,17 @@ static __always_inline u32 op_of(struct request *rq)
 static __always_inline bool in_cgroup(struct cgroup_subsys_state *css, u64 id)
 {
 	for (int depth = 0; depth < 16 && css; depth++) {
-		if (BPF_CORE_READ(css, cgroup, kn, id) == id)
+		struct cgroup *cgroup = READ(cgroup_subsys_state, css, cgroup);
+
+		if (READ(kernfs_node, READ(cgroup, cgroup, kn), id) == id)
 			return true;
-		css = BPF_CORE_READ(css, parent);
+		css = READ(cgroup_subsys_state, css, parent);
 	}
 	return false;
 }
+
+/* No field of a page is READ(): a page is made of unions, in which the verifier takes numbers for pointers, with which one may not
+ * reckon. */
 
 /* A page of the block device itself: what the file system keeps there for all its files. Such a page is charged to whoever
  * happened to read it first. */
@@ -211,16 +216,16 @@ static __always_inline bool is_metadata(struct page *page)
 
 	if (!mapping || (unsigned long)mapping & PAGE_MAPPING_FLAGS)
 		return false;
-	return S_TYPE(BPF_CORE_READ(mapping, host, i_mode)) == S_BLOCK;
+	return S_TYPE(READ(inode, READ(address_space, mapping, host), i_mode)) == S_BLOCK;
 }
 
 /* The memory cgroup that the first page of the request is charged to: both cgroup versions have it, on every file system,
  * while the cgroup of the request itself is known of writeback only with version 2, and on some file systems. */
 static __always_inline struct cgroup_subsys_state *charged_to(struct bio *bio)
 {
-	char *vecs = (char *)BPF_CORE_READ(bio, bi_io_vec);
-	struct bio_vec *vec = (void *)(vecs + BPF_CORE_READ(bio, bi_iter.bi_idx) * bpf_core_type_size(struct bio_vec));
-	struct page *page = BPF_CORE_READ(vec, bv_page);
+	char *vecs = (char *)READ(bio, bio, bi_io_vec);
+	struct bio_vec *vec = (void *)(vecs + READ(bio, bio, bi_iter.bi_idx) * bpf_core_type_size(struct bio_vec));
+	struct page *page = READ(bio_vec, vec, bv_page);
 	unsigned long data = 0, head = 0;
 
 	if (!page || !bpf_core_field_exists(page->compound_head))
@@ -253,9 +258,9 @@ static __always_inline bool of_own_cgroup(const struct watched *w, struct reques
 	/* What a layer below the file system (encryption, say) submits by its own threads keeps its cgroup. */
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
-	if (!w->cgroup_io || !bpf_core_field_exists(bio->bi_blkg) || !(BPF_CORE_READ(task, flags) & PF_KTHREAD))
+	if (!w->cgroup_io || !bpf_core_field_exists(bio->bi_blkg) || !(READ(task_struct, task, flags) & PF_KTHREAD))
 		return false;
-	struct blkcg *blkcg = BPF_CORE_READ(bio, bi_blkg, blkcg);
+	struct blkcg *blkcg = READ(blkcg_gq, READ(bio, bio, bi_blkg), blkcg);
 
 	return blkcg && in_cgroup(&blkcg->css, w->cgroup_io);
 }
@@ -275,7 +280,7 @@ static __always_inline u32 device_of(struct request *rq)
 
 	/* Since 5.12 (309dca309fc3). Sooner than rq->part, which is not set yet at block_io_start. */
 	if (bpf_core_field_exists(bio->bi_bdev))
-		return bio ? BPF_CORE_READ(bio, bi_bdev, bd_dev) : 0;
+		return bio ? READ(block_device, READ(bio, bio, bi_bdev), bd_dev) : 0;
 	struct block_device *part = BPF_CORE_READ(rq, part);
 	struct hd_struct *old = (struct hd_struct *)part;
 

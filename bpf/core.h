@@ -15,6 +15,10 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+struct list_head {
+	struct list_head *next;
+};
+
 typedef struct {
 	int counter;
 } atomic_t;

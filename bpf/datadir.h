@@ -4,6 +4,7 @@
 #ifndef BOXO_BPF_DATADIR_H
 #define BOXO_BPF_DATADIR_H
 
+#include "cast.h"
 #include "core.h"
 #include "hist.h"
 #include "watched.h"
@@ -25,7 +26,7 @@ static __always_inline bool is_data_device(u32 device, enum data_device what)
 
 static __always_inline bool in_data_filesystem(struct inode *inode)
 {
-	return is_data_device(BPF_CORE_READ(inode, i_sb, s_dev), DATA_FILES);
+	return is_data_device(READ(super_block, READ(inode, inode, i_sb), s_dev), DATA_FILES);
 }
 
 #endif

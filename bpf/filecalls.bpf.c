@@ -71,34 +71,26 @@ static const u8 direction_of[512] = {
 
 static __always_inline struct file *file_of(struct task_struct *task, u32 fd)
 {
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd);
-	struct file *file = NULL;
+	struct fdtable *table = READ(files_struct, READ(task_struct, task, files), fdt);
 
-	if (fd < BPF_CORE_READ(table, max_fds))
-		bpf_probe_read_kernel(&file, sizeof(file), files + fd);
-	return file;
+	return fd < READ(fdtable, table, max_fds) ? READ_POINTER(READ(fdtable, table, fd) + fd) : NULL;
 }
 
 /* A regular file of a file system that lies on a block device; overlayfs, of a container, lies on one of those. */
-static __always_inline bool on_disk(struct file *file)
+static __always_inline bool on_disk(struct inode *inode)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-
-	if (S_TYPE(BPF_CORE_READ(inode, i_mode)) != S_REGULAR)
+	if (S_TYPE(READ(inode, inode, i_mode)) != S_REGULAR)
 		return false;
-	struct super_block *super = BPF_CORE_READ(inode, i_sb);
+	struct super_block *super = READ(inode, inode, i_sb);
 
-	return BPF_CORE_READ(super, s_type, fs_flags) & FS_REQUIRES_DEV ||
-	       BPF_CORE_READ(super, s_magic) == OVERLAYFS_SUPER_MAGIC;
+	return READ(file_system_type, READ(super_block, super, s_type), fs_flags) & FS_REQUIRES_DEV ||
+	       READ(super_block, super, s_magic) == OVERLAYFS_SUPER_MAGIC;
 }
 
 SEC("tp_btf/sys_exit")
 int TIMED_PROG(on_exit, struct pt_regs *regs, long result)
 {
-	struct watched *w = watching();
-
-	if (!w || result <= 0 || !is_member(w, bpf_get_current_pid_tgid() >> 32))
+	if (result <= 0 || !current_is_member())
 		return 0;
 #if defined(__TARGET_ARCH_x86)
 	long nr = regs->orig_ax;
@@ -112,12 +104,13 @@ int TIMED_PROG(on_exit, struct pt_regs *regs, long result)
 	if (!direction)
 		return 0;
 	struct file *file = file_of((struct task_struct *)bpf_get_current_task(), fd);
+	struct inode *inode = file ? READ(file, file, f_inode) : NULL;
 
-	if (!file || !on_disk(file))
+	if (!inode || !on_disk(inode))
 		return 0;
 	count(&moved, direction - 1, result);
 	count(&calls, direction - 1, 1);
-	if (in_data_filesystem(BPF_CORE_READ(file, f_inode)))
+	if (in_data_filesystem(inode))
 		count(&data_moved, direction - 1, result);
 	return 0;
 }

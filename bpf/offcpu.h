@@ -6,6 +6,7 @@
 
 #include <asm/unistd.h>
 
+#include "cast.h"
 #include "core.h"
 #include "reasons.h"
 #include "watch.h"
@@ -105,16 +106,12 @@ static __always_inline long syscall_of(struct task_struct *task, u32 *first)
 
 static __always_inline u32 offcpu_by_file(struct task_struct *task, u32 fd)
 {
-	/* Loads where the verifier knows the type: each helper that reads memory costs some 10 ns of every such switch. */
 	struct fdtable *table = task->files->fdt;
 	struct file **files = table->fd;
-	struct file *file = NULL;
 
 	if (fd >= table->max_fds)
 		return OFFCPU_OTHER;
-	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
-
-	u32 type = S_TYPE(BPF_CORE_READ(file, f_inode, i_mode));
+	u32 type = S_TYPE(READ(inode, READ(file, READ_POINTER(files + fd), f_inode), i_mode));
 
 	return type == S_SOCKET ? OFFCPU_SOCKET : type == S_FIFO ? OFFCPU_PIPE : OFFCPU_OTHER;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* Iterators over the threads and the sockets of one process: what /proc/PID/task and sock_diag tell, without a file
  * for each thread and without the sockets of everybody else. An iterator over one process needs Linux 6.1. */
-#include "calls.h"
+#include "cast.h"
 #include "exit.h"
 #include "hist.h"
 #include "offcpu.h"
@@ -22,10 +22,6 @@ PROBE = {.help = "threads and sockets of the target, read at each collection by 
 struct sched_entity___read {
 	u64 sum_exec_runtime;
 	void *cfs_rq;
-};
-
-struct list_head {
-	struct list_head *next;
 };
 
 struct hlist_node {
@@ -206,11 +202,6 @@ int TIMED_PROG(on_free, struct task_struct *task)
 /* Of both architectures, in most kernels. */
 #define STACK_SIZE 16384
 
-/* Since 6.2: an address as a pointer to a kernel's type. What is not there reads as zero. */
-const volatile bool has_rdonly_cast = false;
-static void *(*const bpf_rdonly_cast)(const void *address, u32 type) = (void *)CALL_RDONLY_CAST;
-
-#define AS(type, address) ((struct type *)bpf_rdonly_cast(address, bpf_core_type_id_kernel(struct type)))
 /* Reads the value, so that it is near when it is wanted, and forgets it. */
 #define TOUCH(value) asm volatile("" : : "r"(value))
 

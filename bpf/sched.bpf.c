@@ -74,17 +74,17 @@ int TIMED_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_st
 
 	if (!w)
 		return 0;
-	if (is_member(w, prev->tgid)) {
-		struct thread *thread = thread_of(prev);
+	bool leaving = is_member(w, prev->tgid), arriving = is_member(w, next->tgid);
 
-		if (thread)
-			leaves(prev, thread, preempt, rq_clock(prev));
-	}
-	if (is_member(w, next->tgid)) {
-		struct thread *thread = thread_of(next);
+	if (!leaving && !arriving)
+		return 0;
+	u64 now = rq_clock(arriving ? next : prev); /* both are of this CPU's queue */
+	struct thread *thread = leaving ? thread_of(prev) : NULL;
 
-		if (thread)
-			arrives(next, thread, rq_clock(next));
-	}
+	if (thread)
+		leaves(prev, thread, preempt, now);
+	thread = arriving ? thread_of(next) : NULL;
+	if (thread)
+		arrives(next, thread, now);
 	return 0;
 }

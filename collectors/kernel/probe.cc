@@ -114,8 +114,10 @@ Result<Probe> Probe::load(const Description& description, const LoadContext& con
   auto probe = load(description, context, casts);
   // Without it what it makes faster works all the same.
   if (!probe && casts) {
+    const Error why = probe.error();
     casts = false;
     probe = load(description, context, casts);
+    if (probe) probe->slower_ = why;
   }
   return probe;
 }

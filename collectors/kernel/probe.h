@@ -109,6 +109,9 @@ class Probe {
   Result<> remember() const;
 
   const Description& description() const { return *description_; }
+  /// Why the kernel took its programs only without bpf_rdonly_cast, with which they are faster; nothing if it took them with it or
+  /// has no such function.
+  const std::optional<Error>& slower() const { return slower_; }
 
  private:
   struct Source {
@@ -136,6 +139,7 @@ class Probe {
 
   const Description* description_;
   ObjectPtr object_;
+  std::optional<Error> slower_;
   std::vector<LinkPtr> links_;
   std::vector<const bpf_program*> in_cgroup_;
   std::vector<LinkPtr> cgroup_links_;

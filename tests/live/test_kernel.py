@@ -290,7 +290,7 @@ def test_a_label_begins_at_zero_before_anything_happens(agent, target):
         assert {s.labels["operation"] for s in p.all(name + "_count")} == operations
     assert p.value(BLOCK + "_count", operation="discard") == p.value(BLOCK + "_sum", operation="discard") == 0
     assert p.value(BLOCK + "_bucket", operation="discard", le="+Inf") == 0
-    assert len(p.all(OFFCPU + "_count")) == 13
+    assert len(p.all(OFFCPU + "_count")) == 15
     assert p.all("boxo_resource_signals_total") == [], "a long list has only what has happened"
 
 

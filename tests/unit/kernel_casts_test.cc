@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#include <doctest/doctest.h>
+
+#include "collectors/kernel/description.h"
+#include "collectors/kernel/libbpf.h"
+#include "collectors/kernel/privileges.h"
+#include "collectors/kernel/probe.h"
+
+using namespace boxo;
+using namespace boxo::kernel;
+
+TEST_CASE("no probe is slower than this kernel could have it") {
+  const auto types = KernelTypes::read();
+  if (!has_capability(39) || !has_capability(38) || !types) {
+    MESSAGE("skipped: needs CAP_BPF, CAP_PERFMON and a kernel with BTF");
+    return;
+  }
+  LoadContext context;
+  context.types = &*types;
+  for (const Description& description : descriptions()) {
+    const auto probe = Probe::load(description, context);
+    if (!probe) continue;  // which has tests of its own
+    INFO(description.object.name << ": " << (probe->slower() ? probe->slower()->text() : ""));
+    CHECK_FALSE(probe->slower());
+  }
+}

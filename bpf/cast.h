@@ -15,7 +15,7 @@ static void *(*const bpf_rdonly_cast)(const void *address, u32 type) = (void *)C
 /* A field of what lies at the address. */
 #define READ(type, address, field)                                                                                 \
 	({                                                                                                         \
-		const struct type *at_ = (const void *)(address);                                                  \
+		struct type *at_ = (void *)(address);                                                              \
 		has_rdonly_cast ? AS(type, at_)->field : BPF_CORE_READ(at_, field);                                \
 	})
 

@@ -10,7 +10,7 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-enum { READ, WRITE, DIRECTIONS };
+enum { MOVED_IN, MOVED_OUT, DIRECTIONS };
 
 COUNTERS(moved, DIRECTIONS);
 COUNTERS(calls, DIRECTIONS);
@@ -63,10 +63,10 @@ struct file_system_type {
 
 /* 1 + the direction. */
 static const u8 direction_of[512] = {
-	[__NR_read] = 1 + READ,	      [__NR_pread64] = 1 + READ,   [__NR_readv] = 1 + READ,
-	[__NR_preadv] = 1 + READ,     [__NR_preadv2] = 1 + READ,   [__NR_write] = 1 + WRITE,
-	[__NR_pwrite64] = 1 + WRITE,  [__NR_writev] = 1 + WRITE,   [__NR_pwritev] = 1 + WRITE,
-	[__NR_pwritev2] = 1 + WRITE,
+	[__NR_read] = 1 + MOVED_IN,	      [__NR_pread64] = 1 + MOVED_IN,   [__NR_readv] = 1 + MOVED_IN,
+	[__NR_preadv] = 1 + MOVED_IN,     [__NR_preadv2] = 1 + MOVED_IN,   [__NR_write] = 1 + MOVED_OUT,
+	[__NR_pwrite64] = 1 + MOVED_OUT,  [__NR_writev] = 1 + MOVED_OUT,   [__NR_pwritev] = 1 + MOVED_OUT,
+	[__NR_pwritev2] = 1 + MOVED_OUT,
 };
 
 static __always_inline struct file *file_of(struct task_struct *task, u32 fd)

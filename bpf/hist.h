@@ -4,6 +4,7 @@
 
 #include "core.h"
 #include "metric.h"
+#include "slot.h"
 
 /* Maps that hold a probe's metrics: see struct metric. */
 #define HISTOGRAMS(name, entries)                                                                                  \
@@ -83,43 +84,6 @@ struct {
 		return result;											\
 	}													\
 	static __always_inline int timed_##name(type *ctx)
-
-static __always_inline u32 log2_floor(u64 v)
-{
-	u32 r = 0;
-
-	if (v >> 32) {
-		v >>= 32;
-		r = 32;
-	}
-	u32 w = v;
-	u32 s = (w > 0xffff) << 4;
-	w >>= s;
-	r |= s;
-	s = (w > 0xff) << 3;
-	w >>= s;
-	r |= s;
-	s = (w > 0xf) << 2;
-	w >>= s;
-	r |= s;
-	s = (w > 0x3) << 1;
-	w >>= s;
-	r |= s;
-	return r | (w >> 1);
-}
-
-/* The slot of `v`: the smallest i with v <= base << i. That is one of two, which the highest bits of both tell: BPF divides by a
- * constant with the processor's division, which takes longer than the rest. */
-static __always_inline u32 hist_slot(u64 v, u32 base)
-{
-	if (v <= base)
-		return 0;
-	u32 slot = log2_floor(v) - log2_floor(base);
-
-	if (v > (u64)base << slot)
-		slot++;
-	return slot < HIST_EDGES ? slot : HIST_EDGES;
-}
 
 /* Written without atomics: a program is not interrupted by itself on one CPU (the kernel skips it then), and programs
  * that may interrupt each other write different elements. */

@@ -108,10 +108,11 @@ static __always_inline u32 offcpu_by_file(struct task_struct *task, u32 fd)
 {
 	struct fdtable *table = task->files->fdt;
 	struct file **files = table->fd;
+	struct file *file = fd < table->max_fds ? READ_POINTER(files + fd) : NULL;
 
-	if (fd >= table->max_fds)
+	if (!file)
 		return OFFCPU_OTHER;
-	u32 type = S_TYPE(READ(inode, READ(file, READ_POINTER(files + fd), f_inode), i_mode));
+	u32 type = S_TYPE(READ(inode, READ(file, file, f_inode), i_mode));
 
 	return type == S_SOCKET ? OFFCPU_SOCKET : type == S_FIFO ? OFFCPU_PIPE : OFFCPU_OTHER;
 }

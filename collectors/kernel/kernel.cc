@@ -114,7 +114,7 @@ class KernelCollector : public Collector {
     std::vector<Capability> rows;
     for (const Slot& slot : probes_)
       rows.push_back({std::string(slot.description->object.name), slot.probe.has_value(),
-                      slot.probe ? slot.description->help : slot.reason});
+                      slot.probe ? slot.description->help + remark(slot) : slot.reason});
     return rows;
   }
 
@@ -258,7 +258,7 @@ class KernelCollector : public Collector {
     const std::string name(slot.description->object.name);
     if (slot.probe || slot.off.empty()) out.add(kUp, slot.probe ? 1 : 0, {{"probe", name}});
     const std::string& reason = slot.probe ? slot.outside : slot.reason;
-    out.add(kInfo, 1, {{"probe", name}, {"reason", reason.empty() ? "attached" : reason}});
+    out.add(kInfo, 1, {{"probe", name}, {"reason", reason.empty() ? "attached" + remark(slot) : reason}});
     if (slot.probe) out.add(kShare, slot.windows.share(), {{"probe", name}});
     if (reason.empty()) return;
     for (const ProbeMetric& metric : slot.description->metrics) out.absent(metric.exported.name, reason);
@@ -334,6 +334,11 @@ class KernelCollector : public Collector {
     }
     membership_.emplace(std::move(*membership));
     return {};
+  }
+
+  static std::string remark(const Slot& slot) {
+    if (!slot.probe || !slot.probe->slower()) return {};
+    return "; slower than it could be, without bpf_rdonly_cast: " + slot.probe->slower()->text();
   }
 
   void load_one(Slot& slot, const LoadContext& context) {

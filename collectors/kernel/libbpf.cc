@@ -138,6 +138,7 @@ bool set_constant(bpf_object* object, const char* name, const void* value, std::
 
 bool set_rdonly_cast(bpf_object* object, std::uint32_t function) {
   const bool has = true;
+  bool calls = false;
   if (!set_constant(object, "has_rdonly_cast", &has, sizeof(has))) return false;
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object) {
@@ -147,9 +148,10 @@ bool set_rdonly_cast(bpf_object* object, std::uint32_t function) {
       if (code[i].code != (BPF_JMP | BPF_CALL) || code[i].src_reg != 0 || code[i].imm != CALL_RDONLY_CAST) continue;
       code[i].src_reg = BPF_PSEUDO_KFUNC_CALL;
       code[i].imm = static_cast<std::int32_t>(function);
+      calls = true;
     }
   }
-  return true;
+  return calls;
 }
 
 namespace {

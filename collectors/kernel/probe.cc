@@ -15,6 +15,7 @@
 #include <numeric>
 #include <set>
 #include <string_view>
+#include <utility>
 
 #include "collectors/kernel/privileges.h"
 
@@ -110,10 +111,10 @@ void set_constants(bpf_object* object, const LoadContext& context) {
 }  // namespace
 
 Result<Probe> Probe::load(const Description& description, const LoadContext& context) {
-  bool casts = context.types->rdonly_cast() != 0;
+  bool casts = context.casts && context.types->rdonly_cast() != 0;
   auto probe = load(description, context, casts);
   // Without it what it makes faster works all the same.
-  if (!probe && casts) {
+  if (!probe && casts && probe.error().code != EPERM && probe.error().code != ENOMEM) {
     const Error why = probe.error();
     casts = false;
     probe = load(description, context, casts);
@@ -122,16 +123,16 @@ Result<Probe> Probe::load(const Description& description, const LoadContext& con
   return probe;
 }
 
-/// `casts` becomes whether the programs call the kernel's function.
 Result<Probe> Probe::load(const Description& description, const LoadContext& context, bool& casts) {
   Messages messages;
+  const bool may_cast = std::exchange(casts, false);
   auto object = open_object(description.object);
   if (!object) return object.error();
   auto optional = optional_programs(object->get());
   choose_programs(object->get(), *context.types);
   choose_maps(object->get(), context);
   set_constants(object->get(), context);
-  casts = casts && set_rdonly_cast(object->get(), context.types->rdonly_cast());
+  casts = may_cast && set_rdonly_cast(object->get(), context.types->rdonly_cast());
   Probe probe(description, std::move(*object));
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, probe.object_.get()) {

@@ -34,6 +34,7 @@ struct LoadContext {
   bool task_storage = true;           ///< whether this kernel has task storage for tracing programs (5.12)
   std::uint32_t pidns = 0;            ///< inode of the agent's pid namespace
   std::size_t own_remotes = 100;      ///< how many remote addresses have series of their own
+  bool casts = true;                  ///< whether programs may call bpf_rdonly_cast, where the kernel has it
 };
 
 /// What some metrics are absent without; of the target. Each is why it is not there, empty if it is.
@@ -121,6 +122,7 @@ class Probe {
     std::size_t row_size;  ///< on all CPUs together
   };
   Probe(const Description& description, ObjectPtr object) : description_(&description), object_(std::move(object)) {}
+  /// Without bpf_rdonly_cast if `casts` is false; it becomes whether the programs call that.
   static Result<Probe> load(const Description& description, const LoadContext& context, bool& casts);
   Result<> open_ring();
   using TakeRecords = std::function<void(std::string_view records)>;

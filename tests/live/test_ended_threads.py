@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from conftest import LEFT_OUT, SLOW, TOO_OLD, wait_until
+from conftest import KERNEL, LEFT_OUT, SLOW, TOO_OLD, wait_until
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not os.path.exists("/sys/kernel/btf/vmlinux") or "readers" in TOO_OLD,
@@ -13,6 +13,9 @@ SWITCHES = "boxo_resource_context_switches_total"
 WAIT = "boxo_resource_cpu_wait_seconds_total"
 # What an end costs that nobody can say of himself any more: it waits for locks, and leaves the CPU for good.
 END = 4
+# Of that, what is not counted: before Linux 6.2 a program in an interrupt may be refused what is remembered of a thread
+# (bpf_task_storage_get, 4279adb094a1).
+LOST = LEFT_OUT or (0.01 if KERNEL < (6, 2) else 0)
 
 
 def switches(page):
@@ -52,7 +55,7 @@ def test_switches(agent, target, interval, ended, waits, way):
         assert voluntary >= again * ended * waits / 2, "some are so late that they need not wait"
         # Waiting for the next command is a switch that the answer does not contain yet.
         end = END * ended * again
-        complete(a, [voluntary + 1 - LEFT_OUT * end, involuntary - LEFT_OUT * end], [voluntary + 1 + end, involuntary + 3 + end])
+        complete(a, [voluntary + 1 - LOST * end, involuntary - LOST * end], [voluntary + 1 + end, involuntary + 3 + end])
 
 
 def test_the_wait_for_a_cpu(agent, target):
@@ -77,4 +80,4 @@ def test_they_stay_when_the_target_has_ended(agent, target):
     t.popen.kill()
     t.popen.wait()
     end = END * 101
-    complete(a, [voluntary + 1 - LEFT_OUT * end, involuntary - LEFT_OUT * end], [voluntary + 1 + end, involuntary + 3 + end])
+    complete(a, [voluntary + 1 - LOST * end, involuntary - LOST * end], [voluntary + 1 + end, involuntary + 3 + end])

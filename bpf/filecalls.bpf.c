@@ -63,10 +63,11 @@ struct file_system_type {
 
 /* 1 + the direction. */
 static const u8 direction_of[512] = {
-	[__NR_read] = 1 + MOVED_IN,	      [__NR_pread64] = 1 + MOVED_IN,   [__NR_readv] = 1 + MOVED_IN,
-	[__NR_preadv] = 1 + MOVED_IN,     [__NR_preadv2] = 1 + MOVED_IN,   [__NR_write] = 1 + MOVED_OUT,
-	[__NR_pwrite64] = 1 + MOVED_OUT,  [__NR_writev] = 1 + MOVED_OUT,   [__NR_pwritev] = 1 + MOVED_OUT,
-	[__NR_pwritev2] = 1 + MOVED_OUT,
+	[__NR_read] = 1 + MOVED_IN,	[__NR_pread64] = 1 + MOVED_IN,	 [__NR_readv] = 1 + MOVED_IN,
+	[__NR_preadv] = 1 + MOVED_IN,	[__NR_preadv2] = 1 + MOVED_IN,
+
+	[__NR_write] = 1 + MOVED_OUT,	[__NR_pwrite64] = 1 + MOVED_OUT, [__NR_writev] = 1 + MOVED_OUT,
+	[__NR_pwritev] = 1 + MOVED_OUT, [__NR_pwritev2] = 1 + MOVED_OUT,
 };
 
 static __always_inline struct file *file_of(struct task_struct *task, u32 fd)

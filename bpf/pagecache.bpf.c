@@ -43,14 +43,15 @@ int TIMED_PROG(on_add)
 	struct folio *folio = (struct folio *)ctx[0];
 
 	if (bpf_core_field_exists(folio->_flags_1)) {
-		unsigned long flags = 0, more = 0;
+		unsigned long flags = 0;
 
 		bpf_probe_read_kernel(&flags, sizeof(flags), folio); /* its first field on every kernel */
-		bpf_core_read(&more, sizeof(more), &folio->_flags_1);
-		if (bpf_core_field_exists(folio->_folio_order))
-			more = BPF_CORE_READ(folio, _folio_order);
-		if (flags >> bpf_core_enum_value(enum pageflags, PG_head) & 1)
-			order = more & 0xff;
+		bool large = flags >> bpf_core_enum_value(enum pageflags, PG_head) & 1;
+
+		if (large && bpf_core_field_exists(folio->_folio_order))
+			order = BPF_CORE_READ(folio, _folio_order);
+		else if (large)
+			order = BPF_CORE_READ(folio, _flags_1) & 0xff;
 	}
 	count(&filled, 0, (u64)page_size << (order & 31));
 	return 0;

@@ -278,6 +278,11 @@ def target(started):
     return start
 
 
+def growth(before, after, name, **labels):
+    """By how much a histogram's (count, sum) rose from one page to the other."""
+    return tuple((after.sum(name + part, **labels) or 0) - (before.sum(name + part, **labels) or 0) for part in ("_count", "_sum"))
+
+
 def administer(*command):
     """What an administrator's tool printed."""
     path = os.environ["PATH"] + ":/sbin:/usr/sbin"

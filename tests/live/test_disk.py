@@ -405,8 +405,8 @@ def test_slowed_down_above_memory_high(agent, target, memory_group):
 @pytest.fixture
 def swap(undoing):
     """64 MiB of it, in a file."""
-    if pathlib.Path("/sys/module/zswap/parameters/enabled").exists() and \
-            pathlib.Path("/sys/module/zswap/parameters/enabled").read_text() == "Y\n":
+    zswap = pathlib.Path("/sys/module/zswap/parameters/enabled")
+    if zswap.exists() and zswap.read_text() == "Y\n":
         pytest.skip("zswap keeps in memory what is swapped out")
     file = undoing.enter_context(tempfile.NamedTemporaryFile(dir="/var/tmp", prefix="boxo-swap-"))
     file.write(bytes(64 * MIB))

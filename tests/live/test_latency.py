@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from conftest import KERNEL, LEFT_OUT, SLOW
+from conftest import KERNEL, LEFT_OUT, SLOW, growth
 
 SIZE = "boxo_resource_block_io_size_bytes"
 BLOCK = "boxo_resource_block_io_latency_seconds"
@@ -15,12 +15,6 @@ CALL = "boxo_resource_syscall_latency_seconds"
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not os.path.exists("/sys/kernel/btf/vmlinux"), reason="eBPF needs root and a kernel with BTF")
-
-
-def growth(before, after, name, **labels):
-    """By how much a histogram's (count, sum) rose."""
-    return tuple((after.value(name + part, **labels) or 0) - (before.value(name + part, **labels) or 0)
-                 for part in ("_count", "_sum"))
 
 
 OPERATIONS = ["read", "write", "discard", *(["flush"] if KERNEL >= (6, 5) else [])]  # that the probe tells of

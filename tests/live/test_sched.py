@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import LEFT_OUT, SLOW, at_rest, remove_group
+from conftest import LEFT_OUT, SLOW, at_rest, growth, remove_group
 
 RUNQUEUE = "boxo_resource_runqueue_latency_seconds"
 OFFCPU = "boxo_resource_offcpu_seconds"
@@ -21,14 +21,6 @@ def done(answer):
     m = re.match(r"DONE blocked=(\d+) preempted=\d+ result=0 away=(-?\d+)", answer)
     assert m, answer
     return int(m[1]), int(m[2]) / 1e9
-
-
-def histogram(page, name, **labels):
-    return page.sum(name + "_count", **labels) or 0, page.sum(name + "_sum", **labels) or 0
-
-
-def growth(first, last, name, **labels):
-    return tuple(b - a for a, b in zip(histogram(first, name, **labels), histogram(last, name, **labels), strict=True))
 
 
 def nearly(counted, least, most):

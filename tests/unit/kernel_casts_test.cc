@@ -2,19 +2,15 @@
 #include <doctest/doctest.h>
 
 #include "collectors/kernel/description.h"
-#include "collectors/kernel/libbpf.h"
-#include "collectors/kernel/privileges.h"
 #include "collectors/kernel/probe.h"
+#include "tests/unit/kernel_helpers.h"
 
 using namespace boxo;
 using namespace boxo::kernel;
 
 TEST_CASE("no probe is slower than this kernel could have it, and each can do without") {
+  if (!test::can_load()) return;
   const auto types = KernelTypes::read();
-  if (!has_capability(39) || !has_capability(38) || !types) {
-    MESSAGE("skipped: needs CAP_BPF, CAP_PERFMON and a kernel with BTF");
-    return;
-  }
   LoadContext context;
   context.types = &*types;
   LoadContext without = context;

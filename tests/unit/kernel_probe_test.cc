@@ -26,9 +26,11 @@
 #include "collectors/kernel/windows.h"
 #include "collectors/kernel_reader.h"
 #include "tests/unit/host_helpers.h"
+#include "tests/unit/kernel_helpers.h"
 
 using namespace boxo;
 using namespace boxo::kernel;
+using boxo::test::can_load;
 
 namespace {
 
@@ -153,12 +155,6 @@ struct Kernel {
   }
   std::uint64_t generation = 0;
 };
-
-bool can_load() {
-  if (has_capability(39) && has_capability(38) && KernelTypes::read()) return true;
-  MESSAGE("skipped: needs CAP_BPF, CAP_PERFMON and a kernel with BTF");
-  return false;
-}
 
 /// Never more than happened, and nearly all of it: Linux 6.18 in a virtual machine was seen to leave out a few of
 /// 100,000 sched_switch events, for ftrace as for us, when the task before came from an interrupt's way out.

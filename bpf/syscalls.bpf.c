@@ -83,11 +83,7 @@ METRICS = {
 SEC("tp_btf/sys_enter")
 int TIMED_PROG(on_enter, struct pt_regs *regs, long id)
 {
-	struct watched *w = watching();
-
-	if (!w || !is_member(w, bpf_get_current_pid_tgid() >> 32))
-		return 0;
-	struct thread *thread = current_thread();
+	struct thread *thread = current_is_member() ? current_thread() : NULL;
 
 	if (!thread)
 		return 0;

@@ -96,9 +96,7 @@ int TIMED_PROG(on_exit, struct task_struct *task)
 SEC("tp_btf/signal_deliver")
 int TIMED_PROG(on_signal, int signal)
 {
-	struct watched *w = watching();
-
-	if (!w || signal <= 0 || !is_member(w, bpf_get_current_pid_tgid() >> 32))
+	if (signal <= 0 || !current_is_member())
 		return 0;
 	if (signal == SIGKILL) {
 		struct task_struct *task = (void *)bpf_get_current_task();

@@ -307,11 +307,9 @@ int TIMED_CGROUP_PROG(on_received_turn1, struct __sk_buff, skb)
 SEC("cgroup/sock_create")
 int TIMED_CGROUP_PROG(on_socket, struct bpf_sock, sk)
 {
-	struct watched *w = watching();
 	struct mark new = {};
 
-	if (w && is_member(w, bpf_get_current_pid_tgid() >> 32) &&
-	    !bpf_sk_storage_get(&marks, sk, &new, BPF_SK_STORAGE_GET_F_CREATE))
+	if (current_is_member() && !bpf_sk_storage_get(&marks, sk, &new, BPF_SK_STORAGE_GET_F_CREATE))
 		add(&full, 0, 1);
 	return 1;
 }
